@@ -1,0 +1,2 @@
+//! The MetaStore member.
+fn main() {}
