@@ -1,1 +1,21 @@
-//! metastore-mvcc
+//! The multi-version store: revisions, key index, ranges, the write transaction, recent events, compaction, hash.
+//!
+//! Promises: one main revision per transaction; a read at a revision never changes; a reader holds no lock for
+//! longer than a small step; what the engine holds is always the state after some `set_applied`.
+//! Must not know: raft, the time of leases, users, tokio.
+
+mod error;
+mod event;
+mod options;
+mod query;
+mod revision;
+mod store;
+mod write;
+
+pub use error::Error;
+pub use event::{Event, EventKind, EventLimits, Events, Prev};
+pub use options::{Counters, Health, Options};
+pub use query::{Order, Page, Query, Target};
+pub use revision::{REVISION_KEY_BYTES, Revision};
+pub use store::{HashKv, Snapshot, Store, Walk};
+pub use write::{Deleted, Meta, Prior, Txn, Visited, Writer};
