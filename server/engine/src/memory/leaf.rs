@@ -5,7 +5,7 @@
 //! Must not know its neighbours.
 
 /// Bytes that a leaf takes before rows go to the next one. A row larger than this has its own.
-pub(super) const LEAF_BYTES: usize = 32 << 10;
+pub(super) const LEAF_BYTES: usize = if cfg!(test) { 256 } else { 32 << 10 };
 
 /// Rows in ascending order of their keys.
 #[derive(Debug, Default)]
