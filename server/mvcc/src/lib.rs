@@ -6,8 +6,11 @@
 
 mod error;
 mod event;
+mod index;
+mod meta_row;
 mod options;
 mod query;
+mod record;
 mod revision;
 mod store;
 mod write;
@@ -15,6 +18,7 @@ mod write;
 pub use error::Error;
 pub use event::{Event, EventKind, EventLimits, Events, Prev};
 pub use options::{Counters, Health, Options};
+pub use record::KeyValue;
 pub use query::{Order, Page, Query, Target};
 pub use revision::{REVISION_KEY_BYTES, Revision};
 pub use store::{HashKv, Snapshot, Store, Walk};

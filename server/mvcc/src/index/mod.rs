@@ -1,0 +1,16 @@
+//! The key index: every key with its versions, in order, in memory.
+//!
+//! Promises: get, put and count in O(log n); metadata per key of constant size. Must not know the engine or locks.
+
+mod entry;
+mod heads;
+mod node;
+mod older;
+mod tree;
+#[cfg(test)]
+mod tree_tests;
+
+pub(crate) use entry::{Entry, Version};
+pub(crate) use node::Leaf;
+pub(crate) use older::Older;
+pub(crate) use tree::{Pass, Tree};

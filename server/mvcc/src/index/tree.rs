@@ -1,0 +1,271 @@
+//! An ordered map of entries that knows how many of them are live before any key: a B+tree with subtree counts.
+//!
+//! Promises: finding, inserting, counting are O(log n); a walk passes over subtrees without a live key at once; keys
+//! inserted in order leave full nodes. Must not know versions, the engine or locks.
+
+use std::ops::{ControlFlow, Range};
+
+use crate::index::entry::Entry;
+use crate::index::node::{FAN, Inner, Leaf, Node, Split, separator};
+
+/// Entries in a leaf that is built in bulk: a few places are left for keys to come.
+const BULK_LEAF: usize = 60;
+
+/// The map.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    root: Node,
+}
+
+/// What a walk may pass over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// Subtrees without a live entry: right for the newest revision only.
+    DeadSubtrees,
+    /// Nothing.
+    Nothing,
+}
+
+/// What a walk calls with each leaf and the entries of it that are in range.
+pub(crate) type Visit<'v> = dyn FnMut(&Leaf, Range<usize>) -> ControlFlow<()> + 'v;
+/// What an edit calls: with the entry to change it, or without one to make it.
+pub(crate) type Edit<'e> = dyn FnMut(Option<&mut Entry>) -> Option<Entry> + 'e;
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self {
+            root: Node::Leaf(Box::default()),
+        }
+    }
+}
+
+impl Tree {
+    /// Builds the tree bottom-up from entries in ascending order of their keys.
+    pub(crate) fn from_sorted(entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut separators: Vec<Box<[u8]>> = Vec::new();
+        let mut entries = entries.into_iter().peekable();
+        let mut last_key: Box<[u8]> = Box::default();
+        while let Some(first) = entries.peek() {
+            if !nodes.is_empty() {
+                separators.push(separator(&last_key, &first.key));
+            }
+            let mut leaf = Vec::with_capacity(BULK_LEAF);
+            leaf.extend(entries.by_ref().take(BULK_LEAF));
+            if let (Some(last), Some(_)) = (leaf.last(), entries.peek()) {
+                last_key.clone_from(&last.key);
+            }
+            nodes.push(Node::Leaf(Box::new(Leaf::from_sorted(leaf))));
+        }
+        while nodes.len() > 1 {
+            (nodes, separators) = next_level(nodes, separators);
+        }
+        nodes.pop().map_or_else(Self::default, |root| Self { root })
+    }
+
+    /// How many live entries there are.
+    pub(crate) fn live(&self) -> u64 {
+        self.root.live()
+    }
+
+    /// How many live entries there are before `key`.
+    pub(crate) fn live_before(&self, key: &[u8]) -> u64 {
+        let mut node = &self.root;
+        let mut live = 0;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let child = inner.child_of(key);
+                    live += inner.live[..child].iter().sum::<u64>();
+                    node = &inner.children[child];
+                }
+                Node::Leaf(leaf) => {
+                    let at = leaf.search(key).unwrap_or_else(|at| at);
+                    return live + u64::from(leaf.live_in(0, at).count_ones());
+                }
+            }
+        }
+    }
+
+    /// The leaf that holds `key`, and its place there.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<(&Leaf, usize)> {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Inner(inner) => node = &inner.children[inner.child_of(key)],
+                Node::Leaf(leaf) => return leaf.search(key).ok().map(|at| (&**leaf, at)),
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&Entry> {
+        self.find(key).map(|(leaf, at)| &leaf.entries()[at])
+    }
+
+    /// The entry of `key`, not to be deleted or revived through this.
+    pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        let (leaf, _) = self.leaf_mut(key);
+        let at = leaf.search(key).ok()?;
+        Some(leaf.entry_mut(at))
+    }
+
+    /// The leaf where `key` is or would be, and the smallest key that the next leaf may have.
+    pub(crate) fn leaf_mut(&mut self, key: &[u8]) -> (&mut Leaf, Option<Box<[u8]>>) {
+        let mut node = &mut self.root;
+        let mut fence: Option<Box<[u8]>> = None;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let child = inner.child_of(key);
+                    if let Some(right) = inner.right_fence(child) {
+                        fence = Some(right.into());
+                    }
+                    node = &mut inner.children[child];
+                }
+                Node::Leaf(leaf) => return (leaf, fence),
+            }
+        }
+    }
+
+    /// Changes the entry of `key`, or makes it: `edit` gets the entry, if there is one, and otherwise may return one.
+    pub(crate) fn edit(&mut self, key: &[u8], edit: &mut Edit<'_>) {
+        let (_, split) = edit_below(&mut self.root, key, edit);
+        if let Some((separator, right)) = split {
+            let left = std::mem::take(self).root;
+            self.root = Node::Inner(Box::new(Inner::new(vec![separator], vec![left, right])));
+        }
+    }
+
+    /// Removes an entry altogether.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        let removed = remove_below(&mut self.root, key);
+        while let Node::Inner(inner) = &mut self.root {
+            if inner.children.len() > 1 {
+                break;
+            }
+            let Some(child) = inner.children.pop() else {
+                break;
+            };
+            self.root = child;
+        }
+        removed
+    }
+
+    /// Visits the entries with `from <= key`, and `key < to` if given, leaf by leaf in order.
+    pub(crate) fn walk(&self, from: &[u8], to: Option<&[u8]>, pass: Pass, visit: &mut Visit<'_>) {
+        let _ = walk_below(&self.root, Some(from), to, pass, visit);
+    }
+
+    /// Bytes on the heap, without keys, values and older versions.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        fn below(node: &Node) -> usize {
+            match node {
+                Node::Leaf(leaf) => leaf.heap_bytes(),
+                Node::Inner(inner) => {
+                    inner.heap_bytes() + inner.children.iter().map(below).sum::<usize>()
+                }
+            }
+        }
+        below(&self.root)
+    }
+}
+
+fn next_level(
+    nodes: Vec<Node>,
+    separators: Vec<Box<[u8]>>,
+) -> (Vec<Node>, Vec<Box<[u8]>>) {
+    let mut parents = Vec::with_capacity(nodes.len() / FAN + 1);
+    let mut between = Vec::with_capacity(nodes.len() / FAN);
+    let mut nodes = nodes.into_iter().peekable();
+    let mut separators = separators.into_iter();
+    while nodes.peek().is_some() {
+        let children: Vec<_> = nodes.by_ref().take(FAN).collect();
+        let inside = separators.by_ref().take(children.len() - 1).collect();
+        parents.push(Node::Inner(Box::new(Inner::new(inside, children))));
+        between.extend(separators.next());
+    }
+    (parents, between)
+}
+
+fn edit_below(node: &mut Node, key: &[u8], edit: &mut Edit<'_>) -> (i64, Split) {
+    match node {
+        Node::Leaf(leaf) => match leaf.search(key) {
+            Ok(at) => {
+                let made = edit(Some(leaf.entry_mut(at)));
+                debug_assert!(made.is_none(), "the key has its entry");
+                (leaf.refresh_live(at), None)
+            }
+            Err(at) => match edit(None) {
+                Some(entry) => (i64::from(entry.is_live()), leaf.insert(at, entry)),
+                None => (0, None),
+            },
+        },
+        Node::Inner(inner) => {
+            let child = inner.child_of(key);
+            let (change, split) = edit_below(&mut inner.children[child], key, edit);
+            inner.live[child] = inner.live[child].wrapping_add_signed(change);
+            let split = split.and_then(|(key, right)| inner.insert_split(child, key, right));
+            (change, split)
+        }
+    }
+}
+
+fn remove_below(node: &mut Node, key: &[u8]) -> Option<Entry> {
+    match node {
+        Node::Leaf(leaf) => {
+            let at = leaf.search(key).ok()?;
+            Some(leaf.remove(at))
+        }
+        Node::Inner(inner) => {
+            let child = inner.child_of(key);
+            let removed = remove_below(&mut inner.children[child], key)?;
+            inner.live[child] -= u64::from(removed.is_live());
+            inner.tidy(child);
+            Some(removed)
+        }
+    }
+}
+
+fn walk_below(
+    node: &Node,
+    from: Option<&[u8]>,
+    to: Option<&[u8]>,
+    pass: Pass,
+    visit: &mut Visit<'_>,
+) -> ControlFlow<()> {
+    match node {
+        Node::Leaf(leaf) => {
+            let entries = leaf.entries();
+            let start = from.map_or(0, |key| leaf.search(key).unwrap_or_else(|at| at));
+            let end = match (to, entries.last()) {
+                (Some(to), Some(last)) if *last.key >= *to => {
+                    leaf.search(to).unwrap_or_else(|at| at)
+                }
+                _ => entries.len(),
+            };
+            if start < end {
+                visit(leaf, start..end)?;
+            }
+            if end < entries.len() {
+                return ControlFlow::Break(());
+            }
+        }
+        Node::Inner(inner) => {
+            let first = from.map_or(0, |key| inner.child_of(key));
+            for child in first..inner.children.len() {
+                if child > first
+                    && let (Some(to), Some(fence)) = (to, inner.right_fence(child - 1))
+                    && fence >= to
+                {
+                    return ControlFlow::Break(());
+                }
+                if pass == Pass::DeadSubtrees && inner.live[child] == 0 {
+                    continue;
+                }
+                let from = from.filter(|_| child == first);
+                walk_below(&inner.children[child], from, to, pass, visit)?;
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}

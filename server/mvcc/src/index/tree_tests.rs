@@ -1,0 +1,162 @@
+//! The tree against a `BTreeMap`.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use proptest::prelude::*;
+
+use super::{Entry, Pass, Tree, Version};
+
+fn version(number: i64, live: bool) -> Version {
+    Version {
+        main: number,
+        create: i64::from(live),
+        version: i64::from(live),
+        sub: 0,
+        record_len: 1,
+    }
+}
+
+fn entry(key: &[u8], number: i64, live: bool) -> Entry {
+    Entry {
+        key: key.into(),
+        value: None,
+        older: None,
+        current: version(number, live),
+        lease: 0,
+    }
+}
+
+fn set(tree: &mut Tree, key: &[u8], number: i64, live: bool) {
+    tree.edit(key, &mut |found| match found {
+        Some(entry) => {
+            entry.current = version(number, live);
+            None
+        }
+        None => Some(entry(key, number, live)),
+    });
+}
+
+fn keys(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>, i64)> {
+    let mut keys = Vec::new();
+    tree.walk(from, to, pass, &mut |leaf, range| {
+        for entry in &leaf.entries()[range] {
+            if pass == Pass::Nothing || entry.is_live() {
+                keys.push((entry.key.to_vec(), entry.current.main));
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    keys
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Set(Vec<u8>, bool),
+    Run(u16, u16),
+    Remove(Vec<u8>),
+    RemoveRun(u16, u16),
+    Rebuild,
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        (0..2000u16).prop_map(|number| format!("/registry/pods/{number:05}").into_bytes()),
+        proptest::collection::vec(prop_oneof![Just(0u8), Just(b'a'), Just(255u8)], 0..6),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (key(), any::<bool>()).prop_map(|(key, live)| Step::Set(key, live)),
+        3 => (0..2000u16, 0..400u16).prop_map(|(from, count)| Step::Run(from, count)),
+        2 => key().prop_map(Step::Remove),
+        3 => (0..2000u16, 0..600u16).prop_map(|(from, count)| Step::RemoveRun(from, count)),
+        1 => Just(Step::Rebuild),
+    ]
+}
+
+fn run_key(number: u16) -> Vec<u8> {
+    format!("/registry/pods/{number:05}").into_bytes()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn the_tree_answers_as_an_ordered_map(
+        steps in proptest::collection::vec(step(), 1..40),
+        probes in proptest::collection::vec((key(), key()), 12),
+    ) {
+        let mut tree = Tree::default();
+        let mut model: BTreeMap<Vec<u8>, (i64, bool)> = BTreeMap::new();
+        let mut number = 0;
+        for step in steps {
+            number += 1;
+            match step {
+                Step::Set(key, live) => {
+                    set(&mut tree, &key, number, live);
+                    model.insert(key, (number, live));
+                }
+                Step::Run(from, count) => for at in from..from + count {
+                    let live = at % 7 != 0;
+                    set(&mut tree, &run_key(at), number, live);
+                    model.insert(run_key(at), (number, live));
+                },
+                Step::Remove(key) => {
+                    let removed = tree.remove(&key).map(|entry| entry.current.main);
+                    prop_assert_eq!(removed, model.remove(&key).map(|(number, _)| number));
+                }
+                Step::RemoveRun(from, count) => for at in from..from + count {
+                    let removed = tree.remove(&run_key(at)).is_some();
+                    prop_assert_eq!(removed, model.remove(&run_key(at)).is_some());
+                },
+                Step::Rebuild => {
+                    tree = Tree::from_sorted(model.iter().map(|(key, (number, live))| entry(key, *number, *live)));
+                }
+            }
+            prop_assert_eq!(tree.live(), model.values().filter(|(_, live)| *live).count() as u64);
+        }
+        for (a, b) in &probes {
+            prop_assert_eq!(tree.get(a).map(|entry| entry.current.main), model.get(a).map(|(number, _)| *number));
+            let before = model.range(..a.clone()).filter(|(_, (_, live))| *live).count();
+            prop_assert_eq!(tree.live_before(a), before as u64);
+            for to in [None, Some(&b[..])] {
+                let inside = model.range(a.clone()..).filter(|(key, _)| to.is_none_or(|to| &key[..] < to));
+                let all: Vec<_> = inside.clone().map(|(key, (number, _))| (key.clone(), *number)).collect();
+                let live: Vec<_> = inside
+                    .filter(|(_, (_, live))| *live)
+                    .map(|(key, (number, _))| (key.clone(), *number))
+                    .collect();
+                prop_assert_eq!(keys(&tree, a, to, Pass::Nothing), all);
+                prop_assert_eq!(keys(&tree, a, to, Pass::DeadSubtrees), live);
+            }
+        }
+        // Leaf by leaf along the fences one meets every entry once.
+        let mut seen = 0;
+        let mut at: Box<[u8]> = Box::default();
+        loop {
+            let (leaf, fence) = tree.leaf_mut(&at);
+            seen += leaf.entries().len();
+            match fence {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        prop_assert_eq!(seen, model.len());
+    }
+}
+
+#[test]
+fn keys_in_order_leave_full_leaves() {
+    let mut tree = Tree::default();
+    for number in 0..64_000u32 {
+        set(&mut tree, &number.to_be_bytes(), 1, true);
+    }
+    let mut leaves = 0;
+    tree.walk(b"", None, Pass::Nothing, &mut |_, _| {
+        leaves += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!(leaves, 1000);
+}
