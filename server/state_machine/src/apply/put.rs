@@ -1,0 +1,79 @@
+//! A put, alone or in a transaction (etcd: `server/etcdserver/txn/put.go`).
+
+use metastore_mvcc as mvcc;
+use metastore_mvcc::{Prior, Txn};
+use metastore_proto::etcdserverpb::PutRequest;
+
+use crate::fault::Halt;
+use crate::view::Tables;
+use crate::{Applied, Error, Response, StateMachine};
+
+pub(super) fn apply(
+    machine: &mut StateMachine,
+    request: &PutRequest,
+    answers: bool,
+) -> Result<Applied, Halt> {
+    let mut txn = machine.writer.begin();
+    check(&txn, &machine.tables, request)?;
+    let prior = write(&mut txn, &machine.tables, request)?;
+    let prev = if answers && request.prev_kv {
+        txn.resolve(&prior.prev)?
+    } else {
+        None
+    };
+    let revision = txn.commit();
+    Ok(Applied {
+        revision,
+        response: Response::Put { prev },
+    })
+}
+
+/// Refuses a put that cannot be carried out; afterwards [`write`] does not fail for the request's sake.
+pub(super) fn check(txn: &Txn<'_>, tables: &Tables, request: &PutRequest) -> Result<(), Error> {
+    if request.lease != 0 && !tables.leases.read().contains(request.lease) {
+        return Err(Error::LeaseNotFound);
+    }
+    let keeps = request.ignore_value || request.ignore_lease;
+    if keeps && txn.meta(&request.key).is_none() {
+        return Err(Error::KeyNotFound);
+    }
+    Ok(())
+}
+
+/// Writes the key and moves it from its old lease to the new one.
+///
+/// A value or lease to be kept of a key that a transaction has deleted since its check is the empty one; the door lets no
+/// such transaction in.
+pub(super) fn write(
+    txn: &mut Txn<'_>,
+    tables: &Tables,
+    request: &PutRequest,
+) -> Result<Prior, mvcc::Error> {
+    let lease = if request.ignore_lease {
+        txn.meta(&request.key).map_or(0, |meta| meta.lease)
+    } else {
+        request.lease
+    };
+    let prior = if request.ignore_value {
+        let value = present_value(txn, &request.key)?;
+        txn.put(&request.key, value, lease)
+    } else {
+        txn.put(&request.key, &request.value, lease)
+    };
+    let old = prior.meta.map_or(0, |meta| meta.lease);
+    if old != lease {
+        let mut leases = tables.leases.write();
+        leases.detach(old, &request.key);
+        leases.attach(lease, &request.key);
+    }
+    Ok(prior)
+}
+
+fn present_value(txn: &Txn<'_>, key: &[u8]) -> Result<Vec<u8>, mvcc::Error> {
+    let mut value = Ok(Vec::new());
+    txn.visit(key, &[], &mut |found| {
+        value = found.value();
+        std::ops::ControlFlow::Break(())
+    })?;
+    value
+}
