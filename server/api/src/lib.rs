@@ -1,1 +1,11 @@
-//! metastore-api
+//! The client's door: etcd's gRPC services and HTTP pages on the client's port.
+//!
+//! Promises etcd 3.7's texts, codes, headers, pages and metric names. It checks what comes in, asks the
+//! member (`metastore-node`) and writes down what the member says; it decides nothing about the data.
+//! It must not know openraft or RocksDB.
+
+pub mod check;
+pub mod encoded;
+pub mod grpc;
+pub mod metrics;
+pub mod status;
