@@ -31,6 +31,9 @@ pub enum Error {
         /// What does not fit.
         what: String,
     },
+    /// This build has no such engine.
+    #[error("this build has no rocksdb engine")]
+    NotBuilt,
     /// The operating system refused an operation on a file.
     #[error("cannot {action} {}", path.display())]
     Io {

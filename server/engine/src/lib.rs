@@ -9,6 +9,8 @@ mod directory;
 mod engine;
 mod error;
 mod memory;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,17 +22,16 @@ pub use error::Error;
 /// Opens the engine in `directory`, which is created where it does not exist.
 ///
 /// # Errors
-/// [`Error::Foreign`] where the directory is another kind's, a newer format's or somebody else's,
-/// and where this build has no such engine; [`Error::Locked`] where it is open already;
-/// [`Error::Damaged`] where its files are not what was written.
+/// [`Error::Foreign`] where the directory is another kind's, a newer format's or somebody else's;
+/// [`Error::NotBuilt`] where this build has no such engine; [`Error::Locked`] where it is open
+/// already; [`Error::Damaged`] where its files are not what was written.
+#[cfg_attr(not(feature = "rocksdb"), allow(unused_variables))]
 pub fn open(kind: Kind, directory: &Path, options: Options) -> Result<Arc<dyn Engine>, Error> {
-    let _ = options;
     match kind {
         Kind::Memory => Ok(Arc::new(memory::MemoryEngine::open(directory)?)),
-        Kind::RocksDb => Err(Error::Foreign {
-            path: directory.to_owned(),
-            found: "a configuration for rocksdb".to_owned(),
-            expected: "a build with rocksdb".to_owned(),
-        }),
+        #[cfg(feature = "rocksdb")]
+        Kind::RocksDb => Ok(Arc::new(rocks::RocksEngine::open(directory, &options)?)),
+        #[cfg(not(feature = "rocksdb"))]
+        Kind::RocksDb => Err(Error::NotBuilt),
     }
 }

@@ -1,0 +1,119 @@
+//! How RocksDB is set up for rows that are appended in order, read rarely and deleted once.
+//!
+//! Promises: memtables and block cache share the memory budget; background work is bounded in
+//! threads and bytes per second; nothing but a dead disk stalls a write.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options as Rocks,
+    WriteBufferManager,
+};
+
+use crate::{Options, Space};
+
+/// The memtables' share of the budget. They may pass it for as long as a flush takes.
+const WRITE_BUFFER_SHARE: usize = 2;
+
+/// Memtables of one family before writes are stopped: far more than the budget lets come about.
+const WRITE_BUFFERS: i32 = 16;
+
+/// Tables on level 0 that do not overlap cost little, so writes are slowed late.
+const LEVEL0_SLOWDOWN: i32 = 400;
+const LEVEL0_STOP: i32 = 800;
+
+const BLOCK_BYTES: usize = 16 << 10;
+const TABLE_BYTES: u64 = 32 << 20;
+const COMPACTION_BYTES: u64 = 256 << 20;
+const LEVEL_BYTES: u64 = 256 << 20;
+
+/// Dirty bytes of a table before its write-back is started.
+const BYTES_PER_SYNC: u64 = 512 << 10;
+
+const INFO_LOG_BYTES: usize = 1 << 20;
+const MANIFEST_BYTES: usize = 16 << 20;
+
+/// One second's bytes are granted in ten parts; compaction gets one turn in ten before a flush.
+const RATE_REFILL_MICROS: i64 = 100_000;
+const RATE_FAIRNESS: i32 = 10;
+
+/// Settings of the database. Memtables are charged to `cache`.
+pub(super) fn database(options: &Options, cache: &Cache) -> Rocks {
+    let mut rocks = Rocks::default();
+    rocks.create_if_missing(true);
+    rocks.create_missing_column_families(true);
+    rocks.set_atomic_flush(true);
+    rocks.set_paranoid_checks(true);
+
+    let write_buffers = options.memory_budget_bytes / WRITE_BUFFER_SHARE;
+    rocks.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+        write_buffers,
+        false,
+        cache.clone(),
+    ));
+    rocks.set_max_open_files(i32::try_from(options.open_files).unwrap_or(i32::MAX));
+    rocks.set_skip_stats_update_on_db_open(true);
+
+    // One writer, whose rows come in order: the memtable finds the place of the next one at once.
+    rocks.set_allow_concurrent_memtable_write(false);
+    rocks.set_enable_write_thread_adaptive_yield(false);
+
+    // One flush and one compaction. Their threads keep their priority, since they hold locks that
+    // readers wait for; what they take from the disk is bounded instead.
+    rocks.set_max_background_jobs(2);
+    rocks.set_avoid_unnecessary_blocking_io(true);
+    rocks.set_bytes_per_sync(BYTES_PER_SYNC);
+    let rate = i64::try_from(options.background_bytes_per_second).unwrap_or(i64::MAX);
+    if rate > 0 {
+        rocks.set_ratelimiter(rate, RATE_REFILL_MICROS, RATE_FAIRNESS);
+    }
+
+    rocks.set_log_level(LogLevel::Warn);
+    rocks.set_max_log_file_size(INFO_LOG_BYTES);
+    rocks.set_keep_log_file_num(2);
+    rocks.set_stats_dump_period_sec(0);
+    rocks.set_stats_persist_period_sec(0);
+    rocks.set_max_manifest_file_size(MANIFEST_BYTES);
+    rocks
+}
+
+/// Settings of a space's column family.
+pub(super) fn family(options: &Options, cache: &Cache, space: Space) -> Rocks {
+    let mut rocks = Rocks::default();
+    // The budget decides when memtables are flushed, not the size of one of them.
+    rocks.set_write_buffer_size(options.memory_budget_bytes);
+    rocks.set_max_write_buffer_number(WRITE_BUFFERS);
+    rocks.set_arena_block_size(arena_block_bytes(space));
+
+    rocks.set_block_based_table_factory(&tables(cache));
+    rocks.set_compression_type(DBCompressionType::Lz4);
+    rocks.set_target_file_size_base(TABLE_BYTES);
+    rocks.set_max_bytes_for_level_base(LEVEL_BYTES);
+    rocks.set_max_compaction_bytes(COMPACTION_BYTES);
+    rocks.set_level_compaction_dynamic_level_bytes(true);
+
+    rocks.set_level_zero_slowdown_writes_trigger(LEVEL0_SLOWDOWN);
+    rocks.set_level_zero_stop_writes_trigger(LEVEL0_STOP);
+    rocks.set_soft_pending_compaction_bytes_limit(0);
+    rocks.set_hard_pending_compaction_bytes_limit(0);
+    rocks
+}
+
+/// Blocks whose indexes are in the cache too, in partitions, so that memory does not grow with
+/// the store.
+fn tables(cache: &Cache) -> BlockBasedOptions {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(cache);
+    tables.set_block_size(BLOCK_BYTES);
+    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_cache_index_and_filter_blocks_with_high_priority(true);
+    tables.set_pin_top_level_index_and_filter(true);
+    tables
+}
+
+/// Memory is taken in steps of this size, and a step in every family is what a flush leaves.
+fn arena_block_bytes(space: Space) -> usize {
+    match space {
+        Space::Record | Space::Meta => 1 << 20,
+        Space::System => 64 << 10,
+    }
+}
