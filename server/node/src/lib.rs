@@ -1,1 +1,23 @@
-//! metastore-node
+//! One member as its callers see it, and the leader's duties.
+//!
+//! Promises: a write that was answered is committed and visible here; no answer carries a lower
+//! revision than an earlier one; everything that waits is bounded and has a deadline.
+//! Must not know gRPC or HTTP.
+
+mod duties;
+mod error;
+mod lease_clock;
+mod node;
+mod options;
+mod quota;
+mod start;
+mod status;
+mod versions;
+
+pub use error::Error;
+pub use metastore_raft::{Connect, Connecting, PeerStream, Routes, plain_tcp};
+pub use node::Node;
+pub use options::{Limits, Member, Options};
+pub use start::StartError;
+pub use status::Status;
+pub use versions::Versions;

@@ -1,1 +1,36 @@
-//! metastore-raft
+//! Everything that knows openraft: the log, the state machine's adapter, the peer network, proposals, the read
+//! index, snapshots.
+//!
+//! Promises: a command that was answered is on a quorum's disks and applied on the member that
+//! answered; a read that passed the gate sees everything that was answered before it began.
+//! Must not know etcd's requests, users or gRPC's client side of the house.
+
+mod adapter;
+mod error;
+mod group;
+mod leases;
+pub mod log_store;
+mod network;
+mod peer_service;
+mod peers;
+mod propose;
+mod queue;
+mod raft;
+mod read_gate;
+mod retention;
+mod shared;
+mod snapshot;
+mod state_directory;
+pub mod types;
+mod waiters;
+pub mod wal;
+mod wire;
+
+pub use error::{ProposeError, ReadError, StartError};
+pub use leases::LeaseTimes;
+pub use peer_service::Identity;
+pub use peers::{Connect, Connecting, PeerStream, plain_tcp};
+pub use raft::{Options, Position, Raft};
+pub use tonic::service::Routes;
+pub use shared::Leadership;
+pub use state_directory::{StateDirectory, StateError};

@@ -1,0 +1,11 @@
+//! What the leader does without being asked, and what each member does for its own.
+
+mod cluster_version;
+mod lease_checkpoint;
+mod lease_expiry;
+mod leases;
+
+pub(crate) use cluster_version::set_cluster_version;
+pub(crate) use lease_checkpoint::checkpoint_leases;
+pub(crate) use lease_expiry::expire_leases;
+pub(crate) use leases::follow_leases;

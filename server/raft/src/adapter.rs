@@ -1,0 +1,212 @@
+//! The state machine as openraft sees it: committed entries in, answers out, states for others.
+//!
+//! Order within a run of entries: apply all, publish (`finish_batch`), tell how far this member has
+//! applied, answer. So a client that was answered cannot meet a read or a watch that knows less.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::{Stream, StreamExt};
+use metastore_mvcc::Store;
+use metastore_proto::etcdserverpb::Member;
+use metastore_state_machine::{Bookkeeping, LogPosition, Outcome, StateMachine};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, OptionalSend};
+
+use crate::shared::Shared;
+use crate::snapshot::{Pinned, SnapshotData, SnapshotOf};
+use crate::state_directory::StateDirectory;
+use crate::types::{self, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+
+type C = TypeConfig;
+
+/// Entries applied before the others see anything of them: bounds how long a reader waits
+/// for news while a long log is replayed.
+const ENTRIES_PER_RUN_MAX: usize = 64;
+
+/// openraft's way to the state machine.
+pub(crate) struct Adapter {
+    machine: StateMachine,
+    store: Store,
+    shared: Arc<Shared>,
+    directory: Arc<StateDirectory>,
+    pinned: Option<Arc<Pinned>>,
+}
+
+/// Batches that wait for an answer: sequence and outcomes.
+type Answers = Vec<(u64, Vec<Outcome>)>;
+
+impl Adapter {
+    pub(crate) fn new(
+        machine: StateMachine,
+        store: Store,
+        shared: Arc<Shared>,
+        directory: Arc<StateDirectory>,
+    ) -> Self {
+        Self { machine, store, shared, directory, pinned: None }
+    }
+
+    fn apply_entry(&mut self, entry: &types::Entry, answers: &mut Answers) -> io::Result<()> {
+        let position = position(entry.log_id);
+        match &entry.payload {
+            EntryPayload::Blank => self.machine.advance(position),
+            EntryPayload::Membership(membership) => {
+                let stored = StoredMembership::new(Some(entry.log_id), membership.clone());
+                let members = members_of(membership);
+                self.machine.apply_membership(position, &types::encode_stored_membership(&stored), &members);
+            }
+            EntryPayload::Normal(proposal) => {
+                let batch = proposal.entry().map_err(io::Error::other)?;
+                let waited = batch.origin == self.shared.member_id && self.shared.waiters.contains(batch.sequence);
+                let outcomes = self.machine.apply(position, batch, waited).map_err(io::Error::other)?;
+                if waited {
+                    answers.push((batch.sequence, outcomes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, index: u64, answers: &mut Answers) {
+        self.machine.finish_batch();
+        self.shared.set_applied(index + 1);
+        for (sequence, outcomes) in answers.drain(..) {
+            self.shared.waiters.complete(sequence, outcomes);
+        }
+    }
+
+    fn stored_membership(bytes: Option<&[u8]>) -> io::Result<StoredMembership> {
+        match bytes {
+            Some(bytes) => types::decode_stored_membership(bytes).map_err(io::Error::other),
+            None => Ok(StoredMembership::default()),
+        }
+    }
+
+    /// Pins the present state, or hands out the one that a broken transfer was reading.
+    fn pin(&mut self) -> io::Result<Arc<Pinned>> {
+        if let Some(pinned) = self.pinned.as_ref().filter(|pinned| pinned.is_fresh() && Arc::strong_count(pinned) == 1) {
+            return Ok(pinned.clone());
+        }
+        let snapshot = self.store.snapshot().map_err(io::Error::other)?;
+        let bookkeeping = Bookkeeping::of(&snapshot).map_err(io::Error::other)?;
+        let meta = SnapshotMeta {
+            last_log_id: bookkeeping.applied.map(|at| types::log_id(at.term, at.index)),
+            last_membership: Self::stored_membership(bookkeeping.raft_membership.as_deref())?,
+        };
+        let pinned = Arc::new(Pinned {
+            id: rand::random(),
+            since: Instant::now(),
+            meta,
+            engine: self.directory.kind().name(),
+            view: parking_lot::Mutex::new(snapshot.view),
+        });
+        self.pinned = Some(pinned.clone());
+        Ok(pinned)
+    }
+}
+
+/// All members as the state machine keeps them.
+fn members_of(membership: &types::Membership) -> Vec<Member> {
+    let voters: std::collections::BTreeSet<u64> = membership.voter_ids().collect();
+    membership
+        .nodes()
+        .map(|(id, node)| Member {
+            id: *id,
+            name: node.name.clone(),
+            peer_urls: node.peer_urls.clone(),
+            client_urls: Vec::new(),
+            is_learner: !voters.contains(id),
+        })
+        .collect()
+}
+
+fn position(id: LogId) -> LogPosition {
+    LogPosition { term: id.committed_leader_id().term, index: id.index }
+}
+
+impl RaftStateMachine<C> for Adapter {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let applied = self.machine.applied().map(|at| types::log_id(at.term, at.index));
+        Ok((applied, Self::stored_membership(self.machine.raft_membership())?))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<C>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut answers = Answers::new();
+        let mut responders = Vec::new();
+        let mut unpublished = None;
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            self.apply_entry(&entry, &mut answers)?;
+            unpublished = Some(entry.log_id().index);
+            responders.extend(responder);
+            if answers.len() + responders.len() >= ENTRIES_PER_RUN_MAX {
+                self.publish(entry.log_id().index, &mut answers);
+                unpublished = None;
+                responders.drain(..).for_each(|responder| responder.send(()));
+            }
+        }
+        if let Some(index) = unpublished {
+            self.publish(index, &mut answers);
+        }
+        responders.drain(..).for_each(|responder| responder.send(()));
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { store: self.store.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let SnapshotData::Received(staged) = snapshot else {
+            return Err(io::Error::other("a snapshot without a state cannot be installed"));
+        };
+        tracing::info!(last = ?meta.last_log_id, "installing a received snapshot");
+        self.pinned = None;
+        tokio::task::block_in_place(|| {
+            self.directory.promote(&staged).map_err(io::Error::other)?;
+            let (store, writer) = self.store.replace(staged.engine.clone()).map_err(io::Error::other)?;
+            self.machine.replace_store(store, writer).map_err(io::Error::other)?;
+            self.directory.sweep()
+        })?;
+        self.shared.set_applied(meta.last_log_id.map_or(0, |id| id.index + 1));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
+        let pinned = tokio::task::block_in_place(|| self.pin())?;
+        Ok(Some(Snapshot { meta: pinned.meta.clone(), snapshot: SnapshotData::Pinned(pinned) }))
+    }
+}
+
+/// Makes the applied state durable and tells how far that is: what openraft calls building a snapshot.
+pub(crate) struct Builder {
+    store: Store,
+}
+
+impl RaftSnapshotBuilder<C> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf, io::Error> {
+        let store = self.store.clone();
+        let flushed = tokio::task::spawn_blocking(move || {
+            // The position is read from a view taken before the flush: the flush covers it.
+            let snapshot = store.snapshot().map_err(io::Error::other)?;
+            store.flush().map_err(io::Error::other)?;
+            Bookkeeping::of(&snapshot).map_err(io::Error::other)
+        });
+        let bookkeeping = flushed.await.map_err(io::Error::other)??;
+        let meta = SnapshotMeta {
+            last_log_id: bookkeeping.applied.map(|at| types::log_id(at.term, at.index)),
+            last_membership: Adapter::stored_membership(bookkeeping.raft_membership.as_deref())?,
+        };
+        Ok(Snapshot { meta, snapshot: SnapshotData::Position })
+    }
+}

@@ -1,0 +1,179 @@
+//! openraft's outgoing messages: one `Network` per target and purpose, over the peer links.
+//!
+//! The log goes over one bidirectional stream per session, pipelined: many requests may be on their way, and
+//! answers come back in order.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use openraft::anyerror::AnyError;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias::{SnapshotOf, VoteOf};
+use openraft::{OptionalSend, RaftNetworkFactory};
+use metastore_proto::peerpb;
+
+use crate::peers::{Client, Link, Peers};
+use crate::snapshot::{self, SnapshotData};
+use crate::types::{PeerNode, TypeConfig};
+use crate::wire::{self, Malformed};
+
+type C = TypeConfig;
+
+/// Makes the links that openraft asks for.
+pub(crate) struct NetworkFactory {
+    pub(crate) peers: Arc<Peers>,
+}
+
+impl RaftNetworkFactory<C> for NetworkFactory {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: u64, node: &PeerNode) -> Network {
+        let link = self.peers.link(target, &node.peer_urls);
+        Network { target, append: link.append.clone(), link }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Network {
+        // Heartbeats must not wait behind a long append.
+        let link = self.peers.link(target, &node.peer_urls);
+        Network { target, append: link.control.clone(), link }
+    }
+}
+
+/// The way to one member.
+pub(crate) struct Network {
+    target: u64,
+    append: Client,
+    link: Link,
+}
+
+impl Network {
+    fn failed(&self, status: &tonic::Status) -> RPCError<C> {
+        let error = AnyError::error(format!("member {:x}: {}", self.target, status.message()));
+        match status.code() {
+            tonic::Code::Unavailable | tonic::Code::FailedPrecondition => {
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+            _ => RPCError::Network(NetworkError::new(&error)),
+        }
+    }
+}
+
+fn malformed(error: &Malformed) -> RPCError<C> {
+    RPCError::Network(NetworkError::new(error))
+}
+
+fn timed_out(what: &str) -> RPCError<C> {
+    RPCError::Network(NetworkError::new(&AnyError::error(format!("{what} timed out"))))
+}
+
+impl NetStreamAppend<C> for Network {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let requests = input.map(|request| wire::append_request(&request));
+            let opened = tokio::time::timeout(option.hard_ttl().max(Duration::from_secs(1)), self.append.append(requests));
+            let responses = match opened.await {
+                Ok(Ok(response)) => response.into_inner(),
+                Ok(Err(status)) => return Err(self.failed(&status)),
+                Err(_) => return Err(timed_out("append")),
+            };
+            let this = &*self;
+            let results = responses.map(move |response| match response {
+                Ok(response) => wire::from_append_response(response).map_err(|error| malformed(&error)),
+                Err(status) => Err(this.failed(&status)),
+            });
+            Ok(results.boxed())
+        })
+    }
+}
+
+impl NetVote<C> for Network {
+    async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+        self.ask_vote(&rpc, false, option).await
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+        self.ask_vote(&rpc, true, option).await
+    }
+}
+
+impl Network {
+    async fn ask_vote(
+        &mut self,
+        rpc: &VoteRequest<C>,
+        pre_vote: bool,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
+        let request = wire::vote_request(rpc, pre_vote);
+        match tokio::time::timeout(option.hard_ttl(), self.link.control.vote(request)).await {
+            Ok(Ok(response)) => wire::from_vote_response(response.into_inner()).map_err(|error| malformed(&error)),
+            Ok(Err(status)) => Err(self.failed(&status)),
+            Err(_) => Err(timed_out("vote")),
+        }
+    }
+}
+
+impl NetSnapshot<C> for Network {
+    type SnapshotData = SnapshotData;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<C>,
+        snapshot: SnapshotOf<C, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
+        let sending = snapshot::send(self.link.bulk.clone(), vote, snapshot);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => {
+                    tracing::warn!(to = format!("{:x}", self.target), error = %error, "sending a snapshot failed");
+                    Err(StreamingError::Unreachable(Unreachable::new(&AnyError::error(error))))
+                }
+            },
+        }
+    }
+}
+
+impl NetTransferLeader<C> for Network {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<C>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<C>, RPCError<C>> {
+        let message = peerpb::TransferLeaderRequest {
+            from: Some(wire::vote(request.from_leader())),
+            to: *request.to_node_id(),
+            last: request.last_log_id().copied().map(wire::log_id),
+        };
+        match tokio::time::timeout(option.hard_ttl(), self.link.control.transfer_leader(message)).await {
+            Ok(Ok(_)) => Ok(Ok(())),
+            Ok(Err(status)) => Err(self.failed(&status)),
+            Err(_) => Err(timed_out("leader transfer")),
+        }
+    }
+}
+
+impl NetBackoff<C> for Network {
+    fn backoff(&self) -> Option<Backoff> {
+        // A member that restarts should be found within one election.
+        Some(Backoff::new(std::iter::repeat(Duration::from_millis(100))))
+    }
+}

@@ -1,0 +1,186 @@
+//! Connections to the other members.
+//!
+//! Each member has three links to each other one, so that a long message never holds up a short one:
+//! `control` (votes, read index, forwarded commands), `append` (the log) and `bulk` (snapshots).
+//! Every request names the cluster, its sender and its receiver; the receiver refuses a stranger.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper_util::rt::TokioIo;
+use metastore_proto::peerpb::peer_client::PeerClient;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+
+/// Metadata key: the cluster both belong to.
+pub(crate) const CLUSTER: &str = "x-metastore-cluster";
+/// Metadata key: who asks.
+pub(crate) const FROM: &str = "x-metastore-from";
+/// Metadata key: who is meant.
+pub(crate) const TO: &str = "x-metastore-to";
+
+/// A byte stream to another member.
+pub trait PeerStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> PeerStream for T {}
+
+/// The future of a connection attempt.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn PeerStream>>> + Send>>;
+
+/// Opens a byte stream to a peer URL (`http://host:port` or `https://host:port`).
+pub type Connect = Arc<dyn Fn(String) -> Connecting + Send + Sync>;
+
+/// Connects without TLS.
+pub fn plain_tcp() -> Connect {
+    Arc::new(|url: String| {
+        Box::pin(async move {
+            let uri: Uri = url.parse().map_err(io::Error::other)?;
+            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+            let stream = tokio::net::TcpStream::connect((host, uri.port_u16().unwrap_or(2380))).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn PeerStream>)
+        })
+    })
+}
+
+/// The stub through which a member is called.
+pub(crate) type Client = PeerClient<InterceptedService<Channel, Identity>>;
+
+/// The three links to one member.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) control: Client,
+    pub(crate) append: Client,
+    pub(crate) bulk: Client,
+}
+
+struct Peer {
+    urls: Arc<ArcSwap<Vec<String>>>,
+    link: Link,
+}
+
+/// All members that this one talks to.
+pub(crate) struct Peers {
+    cluster_id: u64,
+    member_id: u64,
+    connect: Connect,
+    peers: Mutex<HashMap<u64, Peer>>,
+}
+
+impl Peers {
+    pub(crate) fn new(cluster_id: u64, member_id: u64, connect: Connect) -> Self {
+        Self { cluster_id, member_id, connect, peers: Mutex::default() }
+    }
+
+    /// The links to a member, made on first use; `urls` replace the ones known before.
+    pub(crate) fn link(&self, id: u64, urls: &[String]) -> Link {
+        let mut peers = self.peers.lock();
+        if let Some(peer) = peers.get(&id) {
+            if peer.urls.load().as_slice() != urls {
+                peer.urls.store(Arc::new(urls.to_vec()));
+            }
+            return peer.link.clone();
+        }
+        let urls = Arc::new(ArcSwap::from_pointee(urls.to_vec()));
+        let link = Link {
+            control: self.client(id, &urls),
+            append: self.client(id, &urls),
+            bulk: self.client(id, &urls),
+        };
+        peers.insert(id, Peer { urls, link: link.clone() });
+        link
+    }
+
+    fn client(&self, id: u64, urls: &Arc<ArcSwap<Vec<String>>>) -> Client {
+        let identity = Identity::new(self.cluster_id, self.member_id, id);
+        PeerClient::with_interceptor(channel(self.connect.clone(), urls.clone()), identity)
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX)
+    }
+}
+
+/// A stub for a member whose id is not known yet.
+pub(crate) fn stranger(connect: Connect, url: String) -> PeerClient<Channel> {
+    PeerClient::new(channel(connect, Arc::new(ArcSwap::from_pointee(vec![url]))))
+}
+
+fn channel(connect: Connect, urls: Arc<ArcSwap<Vec<String>>>) -> Channel {
+    // The address is the connector's business; the endpoint needs some authority.
+    Endpoint::from_static("http://peer.metastore")
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(1))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(32 << 20)
+        .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+            let (connect, urls) = (connect.clone(), urls.load_full());
+            async move { first_reachable(&connect, &urls).await.map(TokioIo::new) }
+        }))
+}
+
+async fn first_reachable(connect: &Connect, urls: &[String]) -> io::Result<Box<dyn PeerStream>> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "member has no peer url");
+    for url in urls {
+        match connect(url.clone()).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Stamps each request with the cluster, the sender and the receiver.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    cluster: MetadataValue<tonic::metadata::Ascii>,
+    from: MetadataValue<tonic::metadata::Ascii>,
+    to: MetadataValue<tonic::metadata::Ascii>,
+}
+
+impl Identity {
+    fn new(cluster_id: u64, from: u64, to: u64) -> Self {
+        Self { cluster: cluster_id.into(), from: from.into(), to: to.into() }
+    }
+}
+
+impl Interceptor for Identity {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert(CLUSTER, self.cluster.clone());
+        metadata.insert(FROM, self.from.clone());
+        metadata.insert(TO, self.to.clone());
+        Ok(request)
+    }
+}
+
+/// Refuses requests of another cluster, or meant for another member.
+#[derive(Clone)]
+pub(crate) struct Doorkeeper {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+}
+
+impl Interceptor for Doorkeeper {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let number = |key| request.metadata().get(key)?.to_str().ok()?.parse::<u64>().ok();
+        match (number(CLUSTER), number(TO)) {
+            (Some(cluster), _) if cluster != self.cluster_id => {
+                Err(Status::failed_precondition(format!("cluster ID mismatch: {cluster:x} is not {:x}", self.cluster_id)))
+            }
+            (_, Some(to)) if to != self.member_id => {
+                Err(Status::failed_precondition(format!("member ID mismatch: {to:x} is not {:x}", self.member_id)))
+            }
+            _ => Ok(request),
+        }
+    }
+}

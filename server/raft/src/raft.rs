@@ -1,0 +1,365 @@
+//! The raft group's handle: start, propose, read, hand over, stop.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metastore_mvcc::Store;
+use metastore_proto::commandpb::Command;
+use metastore_proto::peerpb;
+use metastore_proto::peerpb::peer_server::PeerServer;
+use metastore_state_machine::{Outcome, StateMachine};
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config, SnapshotPolicy};
+use tokio::runtime::Handle;
+use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+
+use crate::adapter::Adapter;
+use crate::error::{ProposeError, ReadError, StartError};
+use crate::group::{Group, GroupOptions, OpenRaft};
+use crate::leases::LeaseTimes;
+use crate::log_store::LogStore;
+use crate::network::NetworkFactory;
+use crate::peer_service::{Identity, PeerService};
+use crate::peers::{Connect, Doorkeeper, Peers, stranger};
+use crate::propose::{self, Proposer};
+use crate::queue::Queue;
+use crate::read_gate::ReadGate;
+use crate::retention::{self, Retention};
+use crate::shared::{Leadership, Shared};
+use crate::snapshot::Receiver;
+use crate::state_directory::StateDirectory;
+use crate::types::PeerNode;
+use crate::wal;
+
+/// What a member needs to take part in its group.
+pub struct Options {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// This member.
+    pub member_id: u64,
+    /// The members a new cluster starts with, this one among them: id, name and peer URLs.
+    pub initial_members: BTreeMap<u64, PeerNode>,
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// Silence after which a follower stands for election.
+    pub election: Duration,
+    /// The log's directory.
+    pub log_directory: PathBuf,
+    /// Bytes of log kept for followers that are behind.
+    pub log_retention_bytes: u64,
+    /// Refuse leader-disrupting elections by asking first.
+    pub pre_vote: bool,
+    /// Opens streams to other members.
+    pub connect: Connect,
+    /// Facts about this member for its peers.
+    pub identity: Arc<dyn Identity>,
+    /// The clock of leases.
+    pub leases: Arc<dyn LeaseTimes>,
+}
+
+/// Where the log stands, counted from 1 as etcd does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Index of the last entry known to be committed.
+    pub committed: u64,
+    /// Index of the last entry applied here.
+    pub applied: u64,
+}
+
+/// One member's part in the raft group. A clone is another handle.
+#[derive(Clone)]
+pub struct Raft {
+    group: Arc<Group>,
+    queue: Arc<Queue>,
+    reads: ReadGate,
+    runtime: Handle,
+    service: Arc<PeerService>,
+    log: LogStore,
+}
+
+impl Raft {
+    /// Opens the log, replays it and takes part. Everything of raft runs on `runtime`.
+    pub async fn start(
+        options: Options,
+        machine: StateMachine,
+        store: Store,
+        directory: StateDirectory,
+        runtime: Handle,
+    ) -> Result<Self, StartError> {
+        let this = runtime.clone();
+        runtime
+            .spawn(async move { Self::start_here(options, machine, store, directory, this).await })
+            .await
+            .map_err(|error| StartError::Other(error.to_string()))?
+    }
+
+    async fn start_here(
+        options: Options,
+        machine: StateMachine,
+        store: Store,
+        directory: StateDirectory,
+        runtime: Handle,
+    ) -> Result<Self, StartError> {
+        let directory = Arc::new(directory);
+        let log = LogStore::open(wal::Options::new(options.log_directory.clone()))?;
+        let applied = machine.applied().map_or(0, |at| at.index + 1);
+        let shared = Arc::new(Shared::new(options.member_id, applied));
+        let peers = Arc::new(Peers::new(options.cluster_id, options.member_id, options.connect.clone()));
+        let adapter = Adapter::new(machine, store.clone(), shared.clone(), directory.clone());
+        let config = Arc::new(config(&options).map_err(|error| StartError::Other(error.to_string()))?);
+        let network = NetworkFactory { peers: peers.clone() };
+        let raft = OpenRaft::new(options.member_id, config, network, log.clone(), adapter)
+            .await
+            .map_err(|error| StartError::Other(format!("start raft: {error}")))?;
+        let times = GroupOptions {
+            request_timeout: Duration::from_secs(5) + options.election * 2,
+            election_timeout: options.election * 2,
+        };
+        let group = Arc::new(Group::new(raft, peers, shared, times));
+        let queue = Arc::new(Queue::default());
+        // The high bits are random per run, so no sequence of an earlier run is met again.
+        let first_sequence = rand::random::<u64>() >> 1;
+        runtime.spawn(Proposer::new(queue.clone(), group.clone(), first_sequence).run());
+        runtime.spawn(follow_leadership(group.clone()));
+        let receiver = Arc::new(Receiver::new(directory));
+        let kept = Retention { log_bytes_max: options.log_retention_bytes };
+        runtime.spawn(retention::run(group.clone(), log.clone(), store, receiver.clone(), kept));
+        let service = Arc::new(PeerService {
+            group: group.clone(),
+            cluster_id: options.cluster_id,
+            identity: options.identity.clone(),
+            leases: options.leases.clone(),
+            receiver,
+        });
+        let this = Self { group, queue, reads: ReadGate::default(), runtime, service, log };
+        this.bootstrap(&options).await?;
+        Ok(this)
+    }
+
+    /// A blank member founds the cluster, unless it finds it running.
+    ///
+    /// Members that start together must not all stand for election at once, so they take turns by rank.
+    async fn bootstrap(&self, options: &Options) -> Result<(), StartError> {
+        let initialized = self.group.raft.is_initialized().await;
+        if initialized.map_err(|error| StartError::Other(error.to_string()))? || options.initial_members.is_empty() {
+            return Ok(());
+        }
+        if self.find_running_cluster(options).await? {
+            return Ok(());
+        }
+        let rank = options.initial_members.keys().position(|id| *id == options.member_id).unwrap_or(0);
+        let (group, members) = (self.group.clone(), options.initial_members.clone());
+        let turn = options.election * 2 * u32::try_from(rank).unwrap_or(u32::MAX);
+        let found = async move {
+            tokio::time::sleep(turn).await;
+            // Refused when the log has come from the others meanwhile: then there is nothing to do.
+            if let Err(error) = group.raft.initialize(members).await {
+                tracing::debug!(error = %error, "the cluster was founded by another member");
+            }
+        };
+        if rank == 0 { found.await } else { drop(self.runtime.spawn(found)) }
+        Ok(())
+    }
+
+    /// Asks the other members whether the cluster runs already. One that has seen this member
+    /// before means that its data was lost: it must not vote again.
+    async fn find_running_cluster(&self, options: &Options) -> Result<bool, StartError> {
+        let mut running = false;
+        for (id, node) in options.initial_members.iter().filter(|(id, _)| **id != options.member_id) {
+            for url in &node.peer_urls {
+                let mut client = stranger(options.connect.clone(), url.clone());
+                let question =
+                    peerpb::HelloRequest { cluster_id: options.cluster_id, member_id: options.member_id };
+                let asked = tokio::time::timeout(Duration::from_secs(1), client.hello(question)).await;
+                let Ok(Ok(answer)) = asked else { continue };
+                let answer = answer.into_inner();
+                if answer.cluster_id != options.cluster_id {
+                    return Err(StartError::Other(format!(
+                        "member {id:x} belongs to cluster {:x}, not {:x}",
+                        answer.cluster_id, options.cluster_id
+                    )));
+                }
+                if answer.asker_known {
+                    return Err(StartError::AlreadyBootstrapped(options.member_id));
+                }
+                running |= answer.initialized;
+            }
+        }
+        Ok(running)
+    }
+
+    /// Puts a command into the log and waits until this member has applied it.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        propose::propose(&self.queue, command).await
+    }
+
+    /// Resolves when this member has applied everything that was committed before the call.
+    pub async fn read_barrier(&self) -> Result<(), ReadError> {
+        let group = self.group.clone();
+        let round = move || {
+            let group = group.clone();
+            async move { group.read_round().await }
+        };
+        self.reads.pass(&self.runtime, round).await
+    }
+
+    /// Who leads, as far as this member can tell.
+    pub fn leadership(&self) -> Leadership {
+        self.group.shared.leadership()
+    }
+
+    /// Follows who leads.
+    pub fn watch_leadership(&self) -> tokio::sync::watch::Receiver<Leadership> {
+        self.group.shared.watch_leadership()
+    }
+
+    /// Where the log stands.
+    pub fn position(&self) -> Position {
+        let metrics = self.group.raft.data_metrics();
+        let committed = metrics.borrow_watched().local_committed.map_or(0, |id| id.index + 1);
+        let applied = self.group.shared.applied();
+        Position { committed: committed.max(applied), applied }
+    }
+
+    /// Commands that wait for the log or for being applied.
+    pub fn pending(&self) -> usize {
+        self.queue.len() + self.group.shared.waiters.len()
+    }
+
+    /// The log's counters.
+    pub fn log(&self) -> &LogStore {
+        &self.log
+    }
+
+    /// What the peer port serves.
+    pub fn peer_routes(&self) -> Routes {
+        let keeper = Doorkeeper { cluster_id: self.service.cluster_id, member_id: self.group.shared.member_id };
+        let server = PeerServer::from_arc(self.service.clone())
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX);
+        Routes::new(InterceptedService::new(server, keeper))
+    }
+
+    /// Renews a lease at the leader: its TTL, or none when there is no such lease.
+    pub async fn renew_lease(&self, id: i64) -> Result<Option<i64>, ReadError> {
+        if self.group.leads() {
+            return Ok(self.service.leases.renew(id));
+        }
+        let mut client = self.leader_client()?;
+        let answer = client.lease_renew(peerpb::LeaseRenewRequest { id }).await.map_err(|_| ReadError::Timeout)?;
+        let answer = answer.into_inner();
+        if !answer.leader {
+            return Err(ReadError::LeaderChanged);
+        }
+        Ok(answer.found.then_some(answer.ttl))
+    }
+
+    /// Whole seconds that the leader still gives a lease.
+    pub async fn lease_remaining(&self, id: i64) -> Result<Option<i64>, ReadError> {
+        if self.group.leads() {
+            return Ok(self.service.leases.remaining(id).map(|left| left.as_secs() as i64));
+        }
+        let mut client = self.leader_client()?;
+        let answer =
+            client.lease_remaining(peerpb::LeaseRemainingRequest { id }).await.map_err(|_| ReadError::Timeout)?;
+        let answer = answer.into_inner();
+        if !answer.leader {
+            return Err(ReadError::LeaderChanged);
+        }
+        Ok(answer.found.then_some(answer.remaining))
+    }
+
+    fn leader_client(&self) -> Result<crate::peers::Client, ReadError> {
+        let leader = self.leadership().leader;
+        if leader == 0 {
+            return Err(ReadError::NoLeader);
+        }
+        Ok(self.group.link(leader).ok_or(ReadError::NoLeader)?.control)
+    }
+
+    /// Hands leadership to another voter that is up to date, if this member leads and there is one.
+    /// Resolves when another member leads or `limit` has passed.
+    pub async fn hand_over(&self, limit: Duration) {
+        if !self.group.leads() {
+            return;
+        }
+        let Some(target) = self.most_advanced_voter() else { return };
+        if self.group.raft.trigger().transfer_leader(target).await.is_err() {
+            return;
+        }
+        let mut leadership = self.watch_leadership();
+        let me = self.group.shared.member_id;
+        let moved = leadership.wait_for(|now| now.leader != 0 && now.leader != me);
+        let _ = tokio::time::timeout(limit, moved).await;
+    }
+
+    fn most_advanced_voter(&self) -> Option<u64> {
+        let metrics = self.group.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let me = self.group.shared.member_id;
+        let voters = metrics.membership_config.membership().voter_ids().filter(|id| *id != me);
+        voters.max_by_key(|id| replication.get(id).and_then(|matched| *matched))
+    }
+
+    /// Stops taking part. What was acknowledged is on disk already.
+    pub async fn stop(&self) {
+        self.group.shared.stopped.store(true, Ordering::Relaxed);
+        if let Err(error) = self.group.raft.shutdown().await {
+            tracing::warn!(error = %error, "raft did not stop cleanly");
+        }
+    }
+
+    /// Resolves when raft has failed and the process must end: its core has panicked or lost its disk.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.group.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state
+                && !self.group.shared.is_stopped()
+            {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "raft has ended".to_owned();
+            }
+        }
+    }
+}
+
+fn config(options: &Options) -> Result<Config, openraft::ConfigError> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Config {
+        cluster_name: format!("{:x}", options.cluster_id),
+        heartbeat_interval: millis(options.heartbeat),
+        election_timeout_min: millis(options.election),
+        election_timeout_max: millis(options.election * 2),
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 4096,
+        replication_lag_threshold: u64::MAX,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(options.pre_vote),
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    }
+    .validate()
+}
+
+/// Publishes changes of leadership, and its loss, which openraft does not tell of by itself.
+async fn follow_leadership(group: Arc<Group>) {
+    let mut metrics = group.raft.server_metrics();
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !group.shared.is_stopped() {
+        group.refresh_leadership();
+        tokio::select! {
+            changed = metrics.changed() => if changed.is_err() { break },
+            _ = tick.tick() => {}
+        }
+    }
+    group.shared.set_leadership(Leadership::default());
+}
