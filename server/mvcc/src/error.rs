@@ -23,6 +23,9 @@ pub enum Error {
     /// What the engine holds contradicts itself.
     #[error("stored data is corrupt: {0}")]
     Corrupt(String),
+    /// A thread of the store could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(String),
     /// The writer, and with it the threads of the store, is gone.
     #[error("store is stopped")]
     Stopped,

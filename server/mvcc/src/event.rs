@@ -50,6 +50,14 @@ impl Event {
         &self.kv[self.key.start as usize..self.key.end as usize]
     }
 
+    /// The row of `Record`: of a deletion that is the key alone.
+    pub(crate) fn record(&self) -> &[u8] {
+        match self.kind {
+            EventKind::Put => &self.kv,
+            EventKind::Delete => &self.kv[..self.key.end as usize],
+        }
+    }
+
     /// Where the key lies inside `kv`, for those who keep `kv` and not the event.
     pub fn key_range(&self) -> Range<usize> {
         self.key.start as usize..self.key.end as usize

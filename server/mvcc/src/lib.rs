@@ -4,22 +4,33 @@
 //! longer than a small step; what the engine holds is always the state after some `set_applied`.
 //! Must not know: raft, the time of leases, users, tokio.
 
+mod compaction;
 mod error;
 mod event;
+mod hash;
 mod index;
 mod meta_row;
+mod open;
 mod options;
+mod persister;
+mod pins;
 mod query;
+mod read;
+mod recent;
 mod record;
 mod revision;
+mod shared;
+mod size;
 mod store;
 mod write;
 
 pub use error::Error;
 pub use event::{Event, EventKind, EventLimits, Events, Prev};
+pub use hash::HashKv;
 pub use options::{Counters, Health, Options};
-pub use record::KeyValue;
 pub use query::{Order, Page, Query, Target};
+pub use read::walk::Walk;
+pub use record::KeyValue;
 pub use revision::{REVISION_KEY_BYTES, Revision};
-pub use store::{HashKv, Snapshot, Store, Walk};
+pub use store::{Snapshot, Store};
 pub use write::{Deleted, Meta, Prior, Txn, Visited, Writer};

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 const TAG_KEY: u8 = 0x0a;
 const TAG_CREATE_REVISION: u8 = 0x10;
-const TAG_MOD_REVISION: u8 = 0x18;
+pub(crate) const TAG_MOD_REVISION: u8 = 0x18;
 const TAG_VERSION: u8 = 0x20;
 const TAG_VALUE: u8 = 0x2a;
 const TAG_LEASE: u8 = 0x30;
@@ -125,7 +125,7 @@ fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     }
 }
 
-fn put_number(out: &mut Vec<u8>, tag: u8, value: i64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, tag: u8, value: i64) {
     if value != 0 {
         out.push(tag);
         put_varint(out, value as u64);

@@ -1,26 +1,27 @@
-//! The read side of the store.
+//! The read side of the store, and its opening.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 
-use metastore_engine::{Engine, View};
+use metastore_engine::{Engine, Space, View};
+use parking_lot::RwLock;
 
+use crate::compaction::{self, Compaction};
+use crate::open::load;
+use crate::persister::{self, Persister};
+use crate::pins::Pins;
+use crate::read::span::{Span, To};
+use crate::recent::Recent;
+use crate::shared::{Index, Shared};
 use crate::{
-    Counters, Error, EventLimits, Events, Health, Options, Page, Prev, Query, Revision, Writer,
+    Counters, Error, EventLimits, Events, HashKv, Health, Options, Page, Prev, Query, Revision,
+    Walk, Writer,
 };
 
-/// etcd's hash of the key space, with what it covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HashKv {
-    /// The crc32c of `server/storage/mvcc/hash.go`.
-    pub hash: u32,
-    /// The compaction revision that it was computed with; -1 when never compacted.
-    pub compact_revision: i64,
-    /// The revision up to which it was computed.
-    pub hash_revision: i64,
-    /// The newest revision when it was asked for.
-    pub current_revision: i64,
-}
+/// Keys copied per lock while leases are rebuilt.
+const LEASED_PER_LOCK: usize = 256;
 
 /// The whole store at one moment: every uncompacted revision and every system row, as the engine holds them.
 pub struct Snapshot {
@@ -28,94 +29,119 @@ pub struct Snapshot {
     pub view: Box<dyn View>,
     /// The applied value that belongs to them.
     pub applied: Option<Vec<u8>>,
-    /// The newest revision in it.
-    pub revision: i64,
 }
 
-/// The read side: cheap to clone, used by any thread.
+/// The read side: cheap to clone, used by any thread. Reads may block on the engine's disk, and only on that.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+}
 
-#[allow(unused_variables)]
 impl Store {
     /// Opens the store over an engine. Reads the index rows, never a value.
     pub fn open(engine: Arc<dyn Engine>, options: Options) -> Result<(Self, Writer), Error> {
-        unimplemented!()
+        let loaded = load(&*engine)?;
+        let budget = options.value_cache_bytes;
+        let index = Index::loaded(loaded.tree, loaded.sizes, loaded.revision, budget);
+        let shared = Arc::new(Shared {
+            engine,
+            options,
+            index: RwLock::new(index),
+            recent: RwLock::new(Recent::after(loaded.revision)),
+            revision: AtomicI64::new(loaded.revision),
+            compact_revision: AtomicI64::new(loaded.scheduled),
+            pins: Arc::new(Pins::default()),
+            persister: Persister::new(loaded.applied.clone()),
+            compaction: Compaction::resumed(loaded.scheduled, loaded.finished),
+            commit_listeners: RwLock::default(),
+            health_listeners: RwLock::default(),
+            opened_applied: loaded.applied,
+            engine_reads: AtomicU64::new(0),
+        });
+        let threads = vec![
+            start("mvcc-persister", &shared, persister::run)?,
+            start("mvcc-compaction", &shared, compaction::run)?,
+        ];
+        let store = Self {
+            shared: Arc::clone(&shared),
+        };
+        let writer = Writer::new(store.clone(), shared, threads);
+        Ok((store, writer))
     }
 
     /// The newest committed revision; 1 when nothing was ever written.
     pub fn revision(&self) -> i64 {
-        unimplemented!()
+        self.shared.revision()
     }
 
     /// The compaction revision; -1 when never compacted, as etcd says.
     pub fn compact_revision(&self) -> i64 {
-        unimplemented!()
+        self.shared.compact_revision()
     }
 
     /// The applied value that the engine held when the store was opened.
     pub fn applied(&self) -> Option<Vec<u8>> {
-        unimplemented!()
+        self.shared.opened_applied.clone()
     }
 
     /// Answers a range request.
     pub fn range(&self, query: &Query) -> Result<Page, Error> {
-        unimplemented!()
+        self.shared.range(query, None)
     }
 
     /// Answers a range request piece by piece, at one revision.
     pub fn walk(&self, query: Query) -> Result<Walk, Error> {
-        unimplemented!()
+        Walk::new(Arc::clone(&self.shared), query)
     }
 
     /// The changes from revision `from` on: from memory, or from the engine when they are older.
     pub fn events(&self, from: i64, limits: &EventLimits) -> Result<Events, Error> {
-        unimplemented!()
+        self.shared.events(from, limits)
     }
 
     /// The encoded `mvccpb.KeyValue` written at a revision; `None` when it was a deletion or is compacted.
     pub fn value_at(&self, revision: Revision) -> Result<Option<Arc<[u8]>>, Error> {
-        unimplemented!()
+        Ok(self.shared.fetch_one(revision)?.map(Arc::from))
     }
 
     /// The encoded `mvccpb.KeyValue` behind a [`Prev`].
     pub fn resolve(&self, prev: &Prev) -> Result<Option<Arc<[u8]>>, Error> {
-        unimplemented!()
+        self.shared.resolve(prev)
     }
 
     /// Calls `told` with each new revision after it has become visible. It must not block.
     pub fn on_commit(&self, told: Arc<dyn Fn(i64) + Send + Sync>) {
-        unimplemented!()
+        self.shared.commit_listeners.write().push(told);
     }
 
     /// etcd's hash of everything up to `revision` (0 is the newest).
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        unimplemented!()
+        self.shared.hash_kv(revision)
     }
 
     /// A hash of every row of the engine.
     pub fn hash(&self) -> Result<u32, Error> {
-        unimplemented!()
+        self.shared.hash()
     }
 
-    /// The size that the quota looks at: all uncompacted revisions and a fixed overhead, in bytes.
+    /// The size that the quota looks at: all revisions that are not compacted away, and a fixed overhead, in bytes.
     pub fn logical_bytes(&self) -> u64 {
-        unimplemented!()
+        self.shared.index.read().logical_bytes()
     }
 
     /// The size without what a compaction could remove, in bytes.
     pub fn in_use_bytes(&self) -> u64 {
-        unimplemented!()
+        self.shared.index.read().in_use_bytes()
     }
 
     /// How many keys there are now.
     pub fn key_count(&self) -> i64 {
-        unimplemented!()
+        self.shared.index.read().tree.live() as i64
     }
 
     /// A row of the key space `System` as the engine holds it.
     pub fn read_system(&self, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        unimplemented!()
+        Ok(self.shared.engine.get(Space::System, name)?)
     }
 
     /// The rows of the key space `System` whose name starts with `prefix`, in order, as the engine holds them.
@@ -124,63 +150,113 @@ impl Store {
         prefix: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        unimplemented!()
+        self.shared
+            .engine
+            .scan(Space::System, prefix, None, &mut |name, value| {
+                if !name.starts_with(prefix) {
+                    return ControlFlow::Break(());
+                }
+                visit(name, value)
+            })?;
+        Ok(())
     }
 
-    /// Visits every key that hangs on a lease now: to rebuild the leases after a restart.
+    /// Visits every key that hangs on a lease now, in order: to rebuild the leases after a restart.
     pub fn leased_keys(&self, visit: &mut dyn FnMut(&[u8], i64)) {
-        unimplemented!()
+        let mut from: Vec<u8> = Vec::new();
+        loop {
+            let mut met: Vec<(Box<[u8]>, i64)> = Vec::with_capacity(LEASED_PER_LOCK);
+            let span = Span {
+                from: &from,
+                to: To::End,
+            };
+            self.shared.index.read().visit_live(span, &mut |entry| {
+                met.push((entry.key.clone(), entry.lease));
+                if met.len() < LEASED_PER_LOCK {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            });
+            for (key, lease) in met.iter().filter(|(_, lease)| *lease != 0) {
+                visit(key, *lease);
+            }
+            if met.len() < LEASED_PER_LOCK {
+                return;
+            }
+            from.clear();
+            from.extend_from_slice(&met[LEASED_PER_LOCK - 1].0);
+            from.push(0);
+        }
     }
 
     /// Makes everything up to the last `set_applied` durable and returns the applied value that now is.
     pub fn flush(&self) -> Result<Option<Vec<u8>>, Error> {
-        unimplemented!()
+        let applied = self.shared.persister.drain()?;
+        self.shared.engine.flush()?;
+        Ok(applied)
     }
 
-    /// A pinned view of the engine at a batch boundary, with everything applied before the call in it.
+    /// A pinned view of the engine at a batch boundary, with everything in it that was applied before the call.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        unimplemented!()
+        self.shared.persister.drain()?;
+        let view = self.shared.engine.view()?;
+        let applied = view.get(Space::System, persister::APPLIED)?;
+        Ok(Snapshot { view, applied })
     }
 
     /// Whether the garbage below `revision` is gone.
     pub fn compaction_done(&self, revision: i64) -> bool {
-        unimplemented!()
+        self.shared.compaction.is_done(revision)
     }
 
-    /// Calls `done` once the garbage below `revision` is gone, at once when it is.
+    /// Calls `done` once the garbage below `revision` is gone, at once when it is. When the store stops before, `done`
+    /// is dropped without a call.
     pub fn when_compacted(&self, revision: i64, done: Box<dyn FnOnce() + Send>) {
-        unimplemented!()
+        self.shared.compaction.when_done(revision, done);
     }
 
     /// Whether committed transactions reach the engine.
     pub fn health(&self) -> Health {
-        unimplemented!()
+        self.shared.persister.health()
     }
 
     /// Calls `told` whenever [`Store::health`] changes. It must not block.
     pub fn on_health(&self, told: Arc<dyn Fn(&Health) + Send + Sync>) {
-        unimplemented!()
+        self.shared.health_listeners.write().push(told);
+    }
+
+    /// Ends the threads of the store after what they have at hand, and wakes a writer that waits for them. Nothing
+    /// reaches the engine any more.
+    pub fn stop(&self) {
+        self.shared.stop();
     }
 
     /// Numbers for the metrics.
     pub fn counters(&self) -> Counters {
-        unimplemented!()
+        let counts = self.shared.persister.counts();
+        Counters {
+            pending_bytes: counts.pending_bytes as u64,
+            back_pressure_waits: counts.back_pressure_waits,
+            cached_bytes: self.shared.index.read().cached_bytes() as u64,
+            recent_bytes: self.shared.recent.read().bytes() as u64,
+            batches_written: counts.batches_written,
+            write_errors: counts.write_errors,
+            compacted_revisions: self.shared.compaction.removed(),
+            engine_reads: self.shared.engine_reads.load(Ordering::Relaxed),
+        }
     }
 
     /// The engine below.
     pub fn engine(&self) -> &Arc<dyn Engine> {
-        unimplemented!()
+        &self.shared.engine
     }
 }
 
-/// A long answer at one revision; holds no lock between two calls.
-pub struct Walk {}
-
-#[allow(unused_variables)]
-impl Walk {
-    /// The next piece of about `byte_budget` bytes, at least one key; `None` after the last one. Every piece carries
-    /// the range's `count` and the header's `revision`, the last one `more`.
-    pub fn next(&mut self, byte_budget: usize) -> Result<Option<Page>, Error> {
-        unimplemented!()
-    }
+fn start(name: &str, shared: &Arc<Shared>, run: fn(&Shared)) -> Result<JoinHandle<()>, Error> {
+    let shared = Arc::clone(shared);
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || run(&shared))
+        .map_err(|error| Error::Thread(error.to_string()))
 }

@@ -1,9 +1,26 @@
 //! The write transaction.
+//!
+//! Promises etcd's semantics (`server/storage/mvcc/kvstore_txn.go`): one main revision for all writes of a
+//! transaction, one sub revision for each; reads inside see them, readers outside only the whole.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
-use crate::{Error, Page, Prev, Query, Revision, Store};
+use metastore_engine::{Batch, Space};
+
+use crate::index::Version;
+use crate::persister::pending_cost;
+use crate::read::range::TAG_PREV_KVS;
+use crate::read::scan::{Next, Scan};
+use crate::read::span::Span;
+use crate::record::KeyValue;
+use crate::shared::Shared;
+use crate::{Error, Page, Prev, Query, Revision, Store, compaction};
+
+/// Keys deleted per lock.
+const DELETED_PER_LOCK: usize = 64;
 
 /// What the index knows about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +33,17 @@ pub struct Meta {
     pub version: i64,
     /// The lease it hangs on; 0 is none.
     pub lease: i64,
+}
+
+impl Meta {
+    pub(crate) fn of(version: &Version, lease: i64) -> Self {
+        Self {
+            create_revision: version.create,
+            mod_revision: version.revision(),
+            version: version.version,
+            lease,
+        }
+    }
 }
 
 /// What a put replaced.
@@ -44,48 +72,117 @@ pub struct Visited<'a> {
     pub key: &'a [u8],
     /// What the index knows about it.
     pub meta: Meta,
-    pub(crate) value: Option<Arc<[u8]>>,
-    pub(crate) store: &'a Store,
+    value: Option<&'a Arc<[u8]>>,
+    shared: &'a Shared,
 }
 
 impl Visited<'_> {
     /// The encoded `mvccpb.KeyValue`; read from the engine only if it must be.
     pub fn kv(&self) -> Result<Arc<[u8]>, Error> {
-        unimplemented!()
+        match self.value {
+            Some(kv) => Ok(Arc::clone(kv)),
+            None => self.shared.must_fetch(self.meta.mod_revision),
+        }
     }
 
     /// The bare value; read from the engine only if it must be.
     pub fn value(&self) -> Result<Vec<u8>, Error> {
-        unimplemented!()
+        let kv = self.kv()?;
+        let decoded = KeyValue::decode(&kv);
+        Ok(decoded.map_or_else(Vec::new, |kv| kv.value.to_vec()))
     }
 }
 
-/// The one writer. Blocking; owned by whoever applies the log.
-pub struct Writer {}
+/// The one writer. Blocking; owned by whoever applies the log. Dropping it stops the threads of the store; what has
+/// not been flushed by then is for the log to bring again.
+pub struct Writer {
+    store: Store,
+    shared: Arc<Shared>,
+    /// System rows since the last mark.
+    system: Batch,
+    /// The sequence number after the newest committed change.
+    sequence: u64,
+    unmarked_bytes: usize,
+    scratch: Vec<u8>,
+    threads: Vec<JoinHandle<()>>,
+}
 
 impl Writer {
+    pub(crate) fn new(store: Store, shared: Arc<Shared>, threads: Vec<JoinHandle<()>>) -> Self {
+        Self {
+            store,
+            shared,
+            system: Batch::new(),
+            sequence: 0,
+            unmarked_bytes: 0,
+            scratch: Vec::new(),
+            threads,
+        }
+    }
+
     /// Starts a transaction.
     pub fn begin(&mut self) -> Txn<'_> {
-        unimplemented!()
+        let main = self.shared.revision() + 1;
+        Txn {
+            writer: self,
+            main,
+            writes: 0,
+            committed: false,
+        }
     }
 
     /// Everything committed so far belongs to `applied` (an opaque log position): the engine gets it in one atomic
     /// batch with it. Transactions reach the engine only once this has been called after them. Waits while more than
     /// `Options::pending_bytes` are unwritten.
     pub fn set_applied(&mut self, applied: &[u8]) {
-        let _ = applied;
-        unimplemented!()
+        self.shared.persister.mark(
+            self.sequence,
+            std::mem::take(&mut self.unmarked_bytes),
+            &mut self.system,
+            applied,
+            self.shared.options.pending_bytes,
+        );
     }
 
-    /// Compacts: readers below `revision` are refused from now on, garbage is removed in the background.
+    /// Compacts: readers below `revision` are refused from now on, garbage is removed in the background, but not
+    /// before the next `set_applied` has reached the engine.
     pub fn compact(&mut self, revision: i64) -> Result<(), Error> {
-        let _ = revision;
-        unimplemented!()
+        let shared = &self.shared;
+        {
+            let _index = shared.index.write();
+            if revision <= shared.compact_revision() {
+                return Err(shared.compacted());
+            }
+            let newest = shared.revision();
+            if revision > newest {
+                return Err(Error::FutureRevision { revision: newest });
+            }
+            shared.compact_revision.store(revision, Ordering::Release);
+        }
+        self.system.put(
+            Space::System,
+            compaction::SCHEDULED,
+            &revision.to_be_bytes(),
+        );
+        let mark = shared.persister.next_number();
+        shared.compaction.schedule(revision, mark);
+        Ok(())
     }
 
     /// The read side.
     pub fn store(&self) -> &Store {
-        unimplemented!()
+        &self.store
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
     }
 }
 
@@ -93,14 +190,23 @@ impl Writer {
 ///
 /// Nothing written can be taken back: dropping it commits it as well.
 pub struct Txn<'w> {
-    _writer: &'w mut Writer,
+    writer: &'w mut Writer,
+    main: i64,
+    writes: u32,
+    committed: bool,
 }
 
 impl Txn<'_> {
     /// Writes a key.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, lease: i64) -> Prior {
-        let _ = (key, value, lease);
-        unimplemented!()
+        let revision = self.next_revision();
+        let writer = &mut *self.writer;
+        writer.shared.index.write().put(
+            (key.as_ref(), value.as_ref()),
+            lease,
+            revision,
+            &mut writer.scratch,
+        )
     }
 
     /// Deletes a range (etcd's encoding of `end`, see [`Query::end`]).
@@ -110,32 +216,100 @@ impl Txn<'_> {
         end: impl AsRef<[u8]>,
         collect_prev: bool,
     ) -> Result<Deleted, Error> {
-        let _ = (key, end, collect_prev);
-        unimplemented!()
+        let (key, end) = (key.as_ref(), end.as_ref());
+        let mut deleted = Deleted::default();
+        if collect_prev {
+            let query = Query::range(key.to_vec(), end.to_vec());
+            let own = Some(self.revision());
+            let page = self
+                .writer
+                .shared
+                .range_in_order(&query, own, TAG_PREV_KVS)?;
+            deleted.kvs = page.kvs;
+        }
+        let span = Span::decode(key, end);
+        if span.is_one() {
+            self.delete_keys(&[key], &mut deleted);
+            return Ok(deleted);
+        }
+        let shared = Arc::clone(&self.writer.shared);
+        let mut from = key.to_vec();
+        loop {
+            // What has been deleted is not met again, so that each step begins where the one before began.
+            let mut keys: Vec<Box<[u8]>> = Vec::with_capacity(DELETED_PER_LOCK);
+            let rest = Span {
+                from: &from,
+                ..span
+            };
+            shared.index.read().visit_live(rest, &mut |entry| {
+                keys.push(entry.key.clone());
+                if keys.len() < DELETED_PER_LOCK {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            });
+            let Some(last) = keys.last() else {
+                return Ok(deleted);
+            };
+            from = last.to_vec();
+            let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+            self.delete_keys(&keys, &mut deleted);
+        }
+    }
+
+    fn delete_keys(&mut self, keys: &[&[u8]], deleted: &mut Deleted) {
+        let writer = &mut *self.writer;
+        let mut index = writer.shared.index.write();
+        for key in keys {
+            let revision = Revision {
+                main: self.main,
+                sub: self.writes,
+            };
+            let Some(meta) = index.delete(key, revision, &mut writer.scratch) else {
+                continue;
+            };
+            self.writes += 1;
+            deleted.count += 1;
+            if meta.lease != 0 {
+                deleted.leased.push(((*key).into(), meta.lease));
+            }
+        }
     }
 
     /// As [`Store::range`], seeing the writes of this transaction.
     pub fn range(&mut self, query: &Query) -> Result<Page, Error> {
-        let _ = query;
-        unimplemented!()
+        self.writer.shared.range(query, Some(self.revision()))
     }
 
     /// What the index knows about a key; `None` when it does not exist.
     pub fn meta(&self, key: &[u8]) -> Option<Meta> {
-        let _ = key;
-        unimplemented!()
+        let index = self.writer.shared.index.read();
+        let entry = index.tree.get(key)?;
+        entry
+            .is_live()
+            .then(|| Meta::of(&entry.current, entry.lease))
     }
 
     /// The encoded `mvccpb.KeyValue` of a key; `None` when it does not exist.
     pub fn value(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, Error> {
-        let _ = key;
-        unimplemented!()
+        let shared = &self.writer.shared;
+        let revision = {
+            let index = shared.index.read();
+            match index.tree.get(key).filter(|entry| entry.is_live()) {
+                None => return Ok(None),
+                Some(entry) => match &entry.value {
+                    Some(kv) => return Ok(Some(Arc::clone(kv))),
+                    None => entry.current.revision(),
+                },
+            }
+        };
+        shared.must_fetch(revision).map(Some)
     }
 
     /// The encoded `mvccpb.KeyValue` behind a [`Prev`].
     pub fn resolve(&self, prev: &Prev) -> Result<Option<Arc<[u8]>>, Error> {
-        let _ = prev;
-        unimplemented!()
+        self.writer.shared.resolve(prev)
     }
 
     /// Visits the keys of a range in order until the visitor breaks.
@@ -145,29 +319,93 @@ impl Txn<'_> {
         end: &[u8],
         visit: &mut dyn FnMut(Visited<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let _ = (key, end, visit);
-        unimplemented!()
+        let shared = &*self.writer.shared;
+        let mut scan = Scan::new(Span::decode(key, end), self.revision());
+        let mut keys: Vec<u8> = Vec::new();
+        let mut met: Vec<(usize, Meta, Option<Arc<[u8]>>)> = Vec::new();
+        while !scan.is_done() {
+            keys.clear();
+            met.clear();
+            let index = shared.index.read();
+            scan.step(shared, &index, &mut |found| {
+                keys.extend_from_slice(&found.entry.key);
+                let meta = Meta::of(found.version, found.entry.lease);
+                met.push((keys.len(), meta, found.value.cloned()));
+                Next::Go(found.entry.key.len())
+            })?;
+            drop(index);
+            let mut start = 0;
+            for (key_end, meta, value) in &met {
+                let visited = Visited {
+                    key: &keys[start..*key_end],
+                    meta: *meta,
+                    value: value.as_ref(),
+                    shared,
+                };
+                if visit(visited).is_break() {
+                    return Ok(());
+                }
+                start = *key_end;
+            }
+        }
+        Ok(())
     }
 
-    /// Sets a row of the key space `System` with this transaction; it makes no revision.
+    /// Sets a row of the key space `System` with this transaction; it makes no revision. Names that start with
+    /// `mvcc/` are the store's own.
     pub fn put_system(&mut self, name: &[u8], value: &[u8]) {
-        let _ = (name, value);
-        unimplemented!()
+        self.writer.system.put(Space::System, name, value);
     }
 
     /// Removes a row of the key space `System` with this transaction.
     pub fn delete_system(&mut self, name: &[u8]) {
-        let _ = name;
-        unimplemented!()
+        self.writer.system.delete(Space::System, name);
     }
 
     /// The revision that reads inside this transaction report: the next one as soon as something was written.
     pub fn revision(&self) -> i64 {
-        unimplemented!()
+        if self.writes == 0 {
+            self.main - 1
+        } else {
+            self.main
+        }
     }
 
     /// Publishes the transaction and returns the newest revision, unchanged when nothing was written.
-    pub fn commit(self) -> i64 {
-        unimplemented!()
+    pub fn commit(mut self) -> i64 {
+        self.finish();
+        self.revision()
+    }
+
+    fn next_revision(&mut self) -> Revision {
+        let sub = self.writes;
+        self.writes += 1;
+        Revision {
+            main: self.main,
+            sub,
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.committed || self.writes == 0 {
+            return;
+        }
+        self.committed = true;
+        let writer = &mut *self.writer;
+        let shared = &writer.shared;
+        {
+            let mut index = shared.index.write();
+            writer.sequence += index.open.len() as u64;
+            writer.unmarked_bytes += index.open.iter().map(pending_cost).sum::<usize>();
+            shared.recent.write().append(&mut index.open);
+            shared.revision.store(self.main, Ordering::Release);
+        }
+        shared.tell_commit(self.main);
+    }
+}
+
+impl Drop for Txn<'_> {
+    fn drop(&mut self) {
+        self.finish();
     }
 }

@@ -79,11 +79,6 @@ impl Heads {
     pub(crate) fn remove(&mut self, at: usize) {
         self.heads.remove(at);
     }
-
-    /// Bytes on the heap.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        self.prefix.len() + self.heads.capacity() * size_of::<u64>()
-    }
 }
 
 /// How many bytes two keys share at their start.
@@ -92,7 +87,7 @@ pub(crate) fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// The first eight bytes as a number that sorts as they do; short keys are filled with zeros.
-fn head(rest: &[u8]) -> u64 {
+pub(crate) fn head(rest: &[u8]) -> u64 {
     if let Some(bytes) = rest.first_chunk::<8>() {
         return u64::from_be_bytes(*bytes);
     }

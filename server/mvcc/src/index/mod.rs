@@ -9,8 +9,10 @@ mod older;
 mod tree;
 #[cfg(test)]
 mod tree_tests;
+mod write;
 
 pub(crate) use entry::{Entry, Version};
+pub(crate) use heads::head;
 pub(crate) use node::Leaf;
 pub(crate) use older::Older;
 pub(crate) use tree::{Pass, Tree};

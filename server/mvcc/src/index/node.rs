@@ -124,6 +124,11 @@ impl Leaf {
         self.live & below(to) & !below(from)
     }
 
+    /// The bits of the entries with `from <= index < to`.
+    pub(crate) fn all_in(&self, from: usize, to: usize) -> u64 {
+        below(to) & !below(from)
+    }
+
     /// Notes that the cached value of an entry was read.
     pub(crate) fn touch(&self, at: usize) {
         let bit = 1 << at;
@@ -217,11 +222,6 @@ impl Leaf {
         self.entries.append(&mut right.entries);
         self.rebuild_heads();
     }
-
-    /// Bytes on the heap, without keys, values and older versions.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.entries.capacity() * size_of::<Entry>() + self.heads.heap_bytes()
-    }
 }
 
 impl Inner {
@@ -253,7 +253,12 @@ impl Inner {
     }
 
     /// Takes in the right half of a child that was split, splitting when full.
-    pub(crate) fn insert_split(&mut self, child: usize, separator: Box<[u8]>, right: Node) -> Split {
+    pub(crate) fn insert_split(
+        &mut self,
+        child: usize,
+        separator: Box<[u8]>,
+        right: Node,
+    ) -> Split {
         let right_live = right.live();
         self.live[child] -= right_live;
         let kept = self.heads.insert(child, &separator);
@@ -321,17 +326,6 @@ impl Inner {
 
     fn rebuild_heads(&mut self) {
         self.heads = Heads::build(self.separators.iter().map(|key| &key[..]));
-    }
-
-    /// Bytes on the heap of this node alone.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        let separators: usize = self.separators.iter().map(|key| key.len()).sum();
-        size_of::<Self>()
-            + self.separators.capacity() * size_of::<Box<[u8]>>()
-            + separators
-            + self.children.capacity() * size_of::<Node>()
-            + self.live.capacity() * size_of::<u64>()
-            + self.heads.heap_bytes()
     }
 }
 

@@ -155,25 +155,9 @@ impl Tree {
     pub(crate) fn walk(&self, from: &[u8], to: Option<&[u8]>, pass: Pass, visit: &mut Visit<'_>) {
         let _ = walk_below(&self.root, Some(from), to, pass, visit);
     }
-
-    /// Bytes on the heap, without keys, values and older versions.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        fn below(node: &Node) -> usize {
-            match node {
-                Node::Leaf(leaf) => leaf.heap_bytes(),
-                Node::Inner(inner) => {
-                    inner.heap_bytes() + inner.children.iter().map(below).sum::<usize>()
-                }
-            }
-        }
-        below(&self.root)
-    }
 }
 
-fn next_level(
-    nodes: Vec<Node>,
-    separators: Vec<Box<[u8]>>,
-) -> (Vec<Node>, Vec<Box<[u8]>>) {
+fn next_level(nodes: Vec<Node>, separators: Vec<Box<[u8]>>) -> (Vec<Node>, Vec<Box<[u8]>>) {
     let mut parents = Vec::with_capacity(nodes.len() / FAN + 1);
     let mut between = Vec::with_capacity(nodes.len() / FAN);
     let mut nodes = nodes.into_iter().peekable();

@@ -1,0 +1,283 @@
+//! The removal of superseded revisions, in the background.
+//!
+//! The changes since the last compaction name the keys that can have garbage; the index tells which of their versions
+//! are, and forgets them; then the engine deletes them. Each step is small, and its cost is that of the writes since
+//! the last compaction, never that of the store.
+//!
+//! Promises: after a crash at any moment the same compaction, begun again, removes what is left. For that, rows are
+//! deleted in the order of a key's revisions, and only once the engine holds the compaction revision.
+//! Must not know who asked.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use metastore_engine::{Batch, Space};
+use parking_lot::{Condvar, Mutex};
+
+use crate::Error;
+use crate::index::Version;
+use crate::meta_row::MetaRow;
+use crate::revision::Revision;
+use crate::shared::{Index, Shared};
+
+/// The row of `System` with the compaction revision, 8 bytes big-endian.
+pub(crate) const SCHEDULED: &[u8] = b"mvcc/compaction/scheduled";
+/// The row of `System` with the revision up to which garbage is gone, 8 bytes big-endian.
+pub(crate) const FINISHED: &[u8] = b"mvcc/compaction/finished";
+
+/// Index rows looked at in one step.
+const ROWS: usize = 256;
+/// Keys cleaned per lock of the index.
+const KEYS_PER_LOCK: usize = 16;
+/// Versions removed per lock of the index.
+const VERSIONS_PER_LOCK: usize = 128;
+/// The pause before a failed step is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Done = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct State {
+    scheduled: i64,
+    /// The mark that must be in the engine first.
+    mark: u64,
+    finished: i64,
+    stop: bool,
+    waiting: Vec<(i64, Done)>,
+}
+
+/// What is to be compacted, and how far that is.
+#[derive(Default)]
+pub(crate) struct Compaction {
+    state: Mutex<State>,
+    changed: Condvar,
+    removed: AtomicU64,
+}
+
+impl Compaction {
+    /// The state found at the opening; what was not finished goes on.
+    pub(crate) fn resumed(scheduled: i64, finished: i64) -> Self {
+        Self {
+            state: Mutex::new(State {
+                scheduled,
+                finished,
+                ..State::default()
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Asks for a compaction once the engine holds the mark `mark`.
+    pub(crate) fn schedule(&self, revision: i64, mark: u64) {
+        let mut state = self.state.lock();
+        state.scheduled = revision;
+        state.mark = mark;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_done(&self, revision: i64) -> bool {
+        self.state.lock().finished >= revision
+    }
+
+    pub(crate) fn when_done(&self, revision: i64, done: Done) {
+        let mut state = self.state.lock();
+        if state.finished < revision && !state.stop {
+            state.waiting.push((revision, done));
+            return;
+        }
+        drop(state);
+        done();
+    }
+
+    /// How many revisions have been removed.
+    pub(crate) fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    fn stopped(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// The next thing to do: finished and scheduled revision, and the mark to wait for; `None` at the end.
+    fn next(&self) -> Option<(i64, i64, u64)> {
+        let mut state = self.state.lock();
+        while state.scheduled <= state.finished && !state.stop {
+            self.changed.wait(&mut state);
+        }
+        (!state.stop).then_some((state.finished, state.scheduled, state.mark))
+    }
+
+    /// Rests between two steps; false when the store stops.
+    fn rest(&self, pause: Duration) -> bool {
+        let mut state = self.state.lock();
+        let deadline = Instant::now() + pause;
+        while !state.stop && Instant::now() < deadline {
+            self.changed.wait_until(&mut state, deadline);
+        }
+        !state.stop
+    }
+
+    fn finish(&self, revision: i64) {
+        let mut state = self.state.lock();
+        state.finished = revision;
+        let waiting = std::mem::take(&mut state.waiting);
+        let (done, waiting): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|(wanted, _)| *wanted <= revision);
+        state.waiting = waiting;
+        drop(state);
+        for (_, done) in done {
+            done();
+        }
+    }
+}
+
+/// The thread.
+pub(crate) fn run(shared: &Shared) {
+    while let Some((finished, scheduled, mark)) = shared.compaction.next() {
+        if !shared.persister.wait_written(mark) {
+            return;
+        }
+        let stopped = || shared.compaction.stopped();
+        shared
+            .pins
+            .clear_below(scheduled, shared.options.pin_patience, stopped);
+        match compact(shared, finished, scheduled) {
+            Ok(true) => shared.compaction.finish(scheduled),
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(%error, "compaction stopped and will be tried again");
+                if !shared.compaction.rest(RETRY) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Removes what a compaction at `to` does not keep, given that one at `from` is finished. False when the store stops.
+fn compact(shared: &Shared, from: i64, to: i64) -> Result<bool, Error> {
+    // A deletion written by `from` itself has been kept and goes now.
+    let mut next = Some(Revision::start_of(from.max(0)));
+    let mut keys: Vec<Box<[u8]>> = Vec::with_capacity(ROWS);
+    while let Some(start) = next {
+        keys.clear();
+        next = changed_keys(shared, start, to, &mut keys)?;
+        keys.sort_unstable();
+        keys.dedup();
+        for some in keys.chunks(KEYS_PER_LOCK) {
+            if !clean(shared, some, to) {
+                return Ok(false);
+            }
+        }
+        if !shared.compaction.rest(shared.options.compaction_pause) {
+            return Ok(false);
+        }
+    }
+    let mut batch = Batch::new();
+    batch.put(Space::System, FINISHED, &to.to_be_bytes());
+    Ok(write_until_it_succeeds(shared, &batch))
+}
+
+/// Collects the keys that changed from `start` up to main revision `to`, and returns where to go on.
+fn changed_keys(
+    shared: &Shared,
+    start: Revision,
+    to: i64,
+    keys: &mut Vec<Box<[u8]>>,
+) -> Result<Option<Revision>, Error> {
+    let mut next = None;
+    let mut corrupt = false;
+    let mut rows = 0;
+    shared.engine.scan(
+        Space::Meta,
+        &start.to_key(),
+        Some(&Revision::start_of(to + 1).to_key()),
+        &mut |key, row| {
+            if rows == ROWS {
+                next = Revision::from_key(key);
+                return ControlFlow::Break(());
+            }
+            rows += 1;
+            match MetaRow::decode(row) {
+                Some(row) if keys.last().is_some_and(|last| **last == *row.key) => {}
+                Some(row) => keys.push(row.key.into()),
+                None => corrupt = true,
+            }
+            ControlFlow::Continue(())
+        },
+    )?;
+    if corrupt {
+        return Err(Error::Corrupt("an index row is unreadable".to_owned()));
+    }
+    Ok(next)
+}
+
+/// Removes the garbage of some keys from the index and then from the engine.
+fn clean(shared: &Shared, keys: &[Box<[u8]>], to: i64) -> bool {
+    let mut garbage = Vec::with_capacity(VERSIONS_PER_LOCK);
+    let mut batch = Batch::new();
+    let mut rest = keys;
+    while !rest.is_empty() {
+        garbage.clear();
+        batch.clear();
+        rest = clean_some(&mut shared.index.write(), rest, to, &mut garbage);
+        for version in &garbage {
+            let key = version.revision().to_key();
+            batch.delete(Space::Record, &key);
+            batch.delete(Space::Meta, &key);
+        }
+        if !batch.is_empty() && !write_until_it_succeeds(shared, &batch) {
+            return false;
+        }
+        shared
+            .compaction
+            .removed
+            .fetch_add(garbage.len() as u64, Ordering::Relaxed);
+    }
+    true
+}
+
+/// Cleans keys until enough versions have been removed; returns the keys that are left.
+fn clean_some<'k>(
+    index: &mut Index,
+    keys: &'k [Box<[u8]>],
+    to: i64,
+    garbage: &mut Vec<Version>,
+) -> &'k [Box<[u8]>] {
+    for (at, key) in keys.iter().enumerate() {
+        let Some(entry) = index.tree.get_mut(key) else {
+            continue;
+        };
+        let left = VERSIONS_PER_LOCK.saturating_sub(garbage.len());
+        let before = garbage.len();
+        let done = left > 0 && entry.drain_garbage(to, left, garbage);
+        if done && entry.is_garbage(to) {
+            garbage.push(entry.current);
+            index.tree.remove(key);
+        }
+        for version in &garbage[before..] {
+            index.count_removal(version);
+        }
+        if !done {
+            return &keys[at..];
+        }
+    }
+    &[]
+}
+
+fn write_until_it_succeeds(shared: &Shared, batch: &Batch) -> bool {
+    while let Err(error) = shared.engine.write(batch) {
+        tracing::error!(%error, "cannot delete compacted revisions");
+        if !shared.compaction.rest(RETRY) {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,215 @@
+//! What the read side, the writer and the threads of one store share.
+//!
+//! Locks, in the order in which they may be taken: `index`, then `recent`, then those inside `pins` and `persister`.
+//! No lock is held while the engine is called or a listener told.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use metastore_engine::Engine;
+use parking_lot::RwLock;
+
+use crate::compaction::Compaction;
+use crate::index::{Entry, Pass, Tree, Version};
+use crate::persister::Persister;
+use crate::pins::Pins;
+use crate::read::span::Span;
+use crate::recent::Recent;
+use crate::revision::Revision;
+use crate::size::{EMPTY_STORE_BYTES, revision_bytes};
+use crate::{Error, Event, Health, Options};
+
+pub(crate) type CommitListener = Arc<dyn Fn(i64) + Send + Sync>;
+pub(crate) type HealthListener = Arc<dyn Fn(&Health) + Send + Sync>;
+
+/// Everything of one store.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) options: Options,
+    pub(crate) index: RwLock<Index>,
+    pub(crate) recent: RwLock<Recent>,
+    /// The newest committed main revision. Grows under the write lock of `index`, after `recent` has its changes.
+    pub(crate) revision: AtomicI64,
+    /// Reads below are refused; -1 when never compacted. Grows under the write lock of `index`.
+    pub(crate) compact_revision: AtomicI64,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) persister: Persister,
+    pub(crate) compaction: Compaction,
+    pub(crate) commit_listeners: RwLock<Vec<CommitListener>>,
+    pub(crate) health_listeners: RwLock<Vec<HealthListener>>,
+    /// The applied value found at the opening.
+    pub(crate) opened_applied: Option<Vec<u8>>,
+    pub(crate) engine_reads: AtomicU64,
+}
+
+/// The key index with the sums that follow it.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) tree: Tree,
+    /// The main revision of the newest write in the tree; above the committed one while a transaction is open.
+    pub(crate) tip: i64,
+    /// The changes of the open transaction.
+    pub(crate) open: Vec<Event>,
+    /// Bytes of all revisions in the tree, and of the live keys' newest ones.
+    logical: u64,
+    in_use: u64,
+    cache: Cache,
+}
+
+/// The bound on cached values, kept by a clock hand that moves from leaf to leaf.
+#[derive(Debug, Default)]
+struct Cache {
+    bytes: usize,
+    budget: usize,
+    /// Leaves whose smallest key may be this one are next.
+    hand: Box<[u8]>,
+}
+
+impl Shared {
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn compact_revision(&self) -> i64 {
+        self.compact_revision.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn compacted(&self) -> Error {
+        Error::Compacted {
+            compact_revision: self.compact_revision(),
+        }
+    }
+
+    /// Ends the threads and wakes whoever waits for them.
+    pub(crate) fn stop(&self) {
+        self.persister.stop();
+        self.compaction.stop();
+    }
+
+    pub(crate) fn tell_commit(&self, revision: i64) {
+        for told in self.commit_listeners.read().iter() {
+            told(revision);
+        }
+    }
+
+    pub(crate) fn tell_health(&self) {
+        let health = self.persister.health();
+        for told in self.health_listeners.read().iter() {
+            told(&health);
+        }
+    }
+}
+
+impl Index {
+    /// An index over a loaded tree, the newest write at main revision `tip`.
+    pub(crate) fn loaded(tree: Tree, sizes: (u64, u64), tip: i64, budget: usize) -> Self {
+        Self {
+            tree,
+            tip,
+            logical: sizes.0,
+            in_use: sizes.1,
+            cache: Cache {
+                budget,
+                ..Cache::default()
+            },
+            open: Vec::new(),
+        }
+    }
+
+    /// The size that the quota looks at.
+    pub(crate) fn logical_bytes(&self) -> u64 {
+        EMPTY_STORE_BYTES + self.logical
+    }
+
+    /// The size of the live keys.
+    pub(crate) fn in_use_bytes(&self) -> u64 {
+        EMPTY_STORE_BYTES + self.in_use
+    }
+
+    pub(crate) fn cached_bytes(&self) -> usize {
+        self.cache.bytes
+    }
+
+    /// Whether a value of `bytes` fits into the cache without evicting another.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.cache.bytes + bytes <= self.cache.budget
+    }
+
+    /// Follows a write: `version` came, `superseded` was the newest.
+    pub(crate) fn count_write(&mut self, version: &Version, superseded: Option<&Version>) {
+        let bytes = revision_bytes(version.record_len);
+        self.logical += bytes;
+        if version.is_live() {
+            self.in_use += bytes;
+        }
+        if let Some(old) = superseded.filter(|old| old.is_live()) {
+            self.in_use -= revision_bytes(old.record_len);
+        }
+    }
+
+    /// Follows the removal of a superseded version.
+    pub(crate) fn count_removal(&mut self, version: &Version) {
+        self.logical -= revision_bytes(version.record_len);
+    }
+
+    /// Follows a change of what is cached, and lets the hand move on when that is too much.
+    pub(crate) fn count_cached(&mut self, added: usize, removed: usize) {
+        self.cache.bytes = self.cache.bytes + added - removed;
+        if self.cache.bytes > self.cache.budget {
+            self.sweep();
+        }
+    }
+
+    /// Whether values are cached at all.
+    pub(crate) fn caches(&self) -> bool {
+        self.cache.budget > 0
+    }
+
+    /// Puts a value read from the engine into the cache, if its key still has it.
+    pub(crate) fn admit(&mut self, key: &[u8], revision: Revision, kv: Arc<[u8]>) {
+        let bytes = kv.len();
+        let Some(entry) = self.tree.get_mut(key) else {
+            return;
+        };
+        if entry.value.is_none() && entry.current.revision() == revision && entry.is_live() {
+            entry.value = Some(kv);
+            self.count_cached(bytes, 0);
+        }
+    }
+
+    /// Visits one leaf: values read since the last visit stay, others go.
+    fn sweep(&mut self) {
+        let (leaf, fence) = self.tree.leaf_mut(&self.cache.hand);
+        let touched = leaf.take_touched();
+        let mut freed = 0;
+        for at in 0..leaf.entries().len() {
+            if touched >> at & 1 == 0
+                && let Some(value) = leaf.entry_mut(at).value.take()
+            {
+                freed += value.len();
+            }
+        }
+        self.cache.bytes -= freed;
+        self.cache.hand = fence.unwrap_or_default();
+    }
+
+    /// Visits the live entries of a range, of more than one key, in order.
+    pub(crate) fn visit_live(
+        &self,
+        span: Span<'_>,
+        visit: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
+    ) {
+        self.tree.walk(
+            span.from,
+            span.bound(),
+            Pass::DeadSubtrees,
+            &mut |leaf, range| {
+                for entry in leaf.entries()[range].iter().filter(|entry| entry.is_live()) {
+                    visit(entry)?;
+                }
+                ControlFlow::Continue(())
+            },
+        );
+    }
+}
