@@ -1,0 +1,188 @@
+//! Reads entries back from the segments.
+//!
+//! What to read is fixed while the log is locked, the reading is not: files only grow, and a removed one
+//! stays readable as long as it is open here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::disk::SegmentFile;
+use super::format::{self, Found, HEAD_BYTES, Head, Input, SECTOR};
+use super::ops::{self, ENTRY_HEAD_BYTES, Op};
+use super::places::Place;
+use super::shared::View;
+use super::{Entry, Error};
+
+/// Bytes read at once.
+const WINDOW: usize = 256 << 10;
+
+/// Entries that are to be read from files.
+#[derive(Debug)]
+pub(super) struct OnDisk {
+    from: u64,
+    regions: Vec<Region>,
+}
+
+/// A stretch of one segment in which entries follow each other.
+#[derive(Debug)]
+struct Region {
+    file: Arc<SegmentFile>,
+    place: Place,
+    /// One past the last entry to read here.
+    stop: u64,
+}
+
+impl OnDisk {
+    /// The way to the entries `from..to`, which are in the files; of at most `regions_max` regions.
+    pub(super) fn plan<E>(view: &View<E>, from: u64, to: u64, regions_max: usize) -> Option<Self> {
+        let covering = view.places.covering(from, to, regions_max)?;
+        let regions = covering.into_iter().map(|(place, stop)| {
+            let file = view.segment(place.segment)?.file.clone();
+            Some(Region { file, place, stop })
+        });
+        Some(Self {
+            from,
+            regions: regions.collect::<Option<_>>()?,
+        })
+    }
+
+    /// Reads them; stops after `bytes_max`, but not before the first.
+    pub(super) fn read<E: Entry>(&self, bytes_max: usize) -> Result<Vec<E>, Error> {
+        let mut out = Vec::new();
+        let mut left = bytes_max;
+        let mut window = Window::default();
+        for region in &self.regions {
+            window.turn_to(&region.file);
+            if !region.read(self.from, &mut window, &mut left, &mut out)? {
+                break;
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Region {
+    /// False when `left` is used up.
+    fn read<E: Entry>(
+        &self,
+        from: u64,
+        window: &mut Window,
+        left: &mut usize,
+        out: &mut Vec<E>,
+    ) -> Result<bool, Error> {
+        let (mut at, mut end, mut mask) = (
+            u64::from(self.place.offset),
+            u64::from(self.place.body_end),
+            self.place.mask,
+        );
+        let mut next = self.place.index;
+        while next < self.stop {
+            if at >= end {
+                let begin = end.next_multiple_of(SECTOR as u64);
+                let head = self.head(window, begin)?;
+                at = begin + HEAD_BYTES as u64;
+                end = at + u64::from(head.body_bytes);
+                mask = head.mask;
+                continue;
+            }
+            let corrupt = |what: &str| Error::corrupt(&self.file.path, at, what);
+            let len = usize::try_from(end - at)
+                .unwrap_or(usize::MAX)
+                .min(ENTRY_HEAD_BYTES);
+            let head = window.plain(at, len, mask)?;
+            let (is_entry, len, index) =
+                ops::peek(&head).ok_or_else(|| corrupt("the record ends within an op"))?;
+            if at + len as u64 > end {
+                return Err(corrupt("the record ends within an op"));
+            }
+            if is_entry {
+                if index != next {
+                    return Err(corrupt(&format!("entry {index} instead of {next}")));
+                }
+                if next >= from {
+                    let entry: E =
+                        decode(window.plain(at, len, mask)?).map_err(|what| corrupt(&what))?;
+                    if entry.byte_len() > *left && !out.is_empty() {
+                        return Ok(false);
+                    }
+                    *left = left.saturating_sub(entry.byte_len());
+                    out.push(entry);
+                }
+                next += 1;
+            }
+            at += len as u64;
+        }
+        Ok(true)
+    }
+
+    fn head(&self, window: &mut Window, at: u64) -> Result<Head, Error> {
+        match Head::find(&window.plain(at, SECTOR, 0)?) {
+            Found::Record(head) if head.segment == self.file.id => Ok(head),
+            Found::Newer(found) => Err(format::newer(&self.file.path, found)),
+            _ => Err(Error::corrupt(&self.file.path, at, "not a record")),
+        }
+    }
+}
+
+fn decode<E: Entry>(op: Vec<u8>) -> Result<E, String> {
+    let at = match ops::take_op(&mut Input::new(&op))? {
+        Op::Entry(at, _) => at,
+        _ => return Err("an op of another kind than expected".into()),
+    };
+    E::decode(at, Bytes::from(op).slice(ENTRY_HEAD_BYTES..))
+}
+
+/// A part of a segment in memory.
+#[derive(Default)]
+struct Window {
+    file: Option<Arc<SegmentFile>>,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    fn turn_to(&mut self, file: &Arc<SegmentFile>) {
+        if self
+            .file
+            .as_ref()
+            .is_none_or(|current| current.id != file.id)
+        {
+            self.file = Some(file.clone());
+            self.bytes.clear();
+        }
+    }
+
+    /// A copy of `len` bytes at `offset`, without their mask.
+    fn plain(&mut self, offset: u64, len: usize, mask: u32) -> Result<Vec<u8>, Error> {
+        let end = offset + len as u64;
+        if offset < self.start || end > self.start + self.bytes.len() as u64 {
+            self.fill(offset, len)?;
+        }
+        let at = usize::try_from(offset - self.start).expect("within the window");
+        let mut out = self.bytes[at..at + len].to_vec();
+        format::apply_mask(mask, offset, &mut out);
+        Ok(out)
+    }
+
+    fn fill(&mut self, offset: u64, len: usize) -> Result<(), Error> {
+        let file = self
+            .file
+            .as_ref()
+            .expect("a window is turned to a file before it is read");
+        let left = file.bytes.saturating_sub(offset);
+        if left < len as u64 {
+            return Err(Error::corrupt(
+                &file.path,
+                offset,
+                "the record is longer than the file",
+            ));
+        }
+        let len = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(len.max(WINDOW));
+        self.bytes.resize(len, 0);
+        self.start = offset;
+        file.read_at(offset, &mut self.bytes)
+    }
+}
