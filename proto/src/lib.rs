@@ -38,6 +38,11 @@ pub mod v3electionpb {
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
 }
 
+/// gRPC's health service.
+pub mod healthpb {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}
+
 /// The envelope of the raft log.
 pub mod commandpb {
     include!(concat!(env!("OUT_DIR"), "/commandpb.rs"));

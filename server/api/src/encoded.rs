@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use metastore_proto::etcdserverpb::ResponseHeader;
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
 
 use crate::grpc::PREFIX_BYTES;
 
@@ -41,6 +41,21 @@ impl Encoded {
     /// Bytes that are a message with its prefix.
     pub(crate) fn raw(head: Bytes) -> Self {
         Self { head, tail: Vec::new() }
+    }
+
+    /// A message whose field 1 is another message.
+    pub(crate) fn nested(mut inner: Self) -> Self {
+        let length = inner.len();
+        let own = key_len(1) + encoded_len_varint(length as u64);
+        let rest = inner.head.split_off(PREFIX_BYTES);
+        let mut bytes = start(own + length, own + rest.len());
+        encode_key(1, WireType::LengthDelimited, &mut bytes);
+        encode_varint(length as u64, &mut bytes);
+        bytes.extend_from_slice(&rest);
+        Self {
+            head: bytes.into(),
+            tail: inner.tail,
+        }
     }
 
     /// Length of the message without its prefix.
@@ -106,7 +121,7 @@ fn start(length: usize, capacity: usize) -> Vec<u8> {
 ///
 /// Fields are gathered before anything is written, so that the buffer has exactly the right size.
 pub struct Writer<'a> {
-    header: &'a ResponseHeader,
+    header: Option<&'a ResponseHeader>,
     fields: [Option<Field<'a>>; FIELDS],
     count: usize,
 }
@@ -146,7 +161,15 @@ impl<'a> Writer<'a> {
     /// Begins an answer whose field 1 is `header`.
     pub const fn new(header: &'a ResponseHeader) -> Self {
         Self {
-            header,
+            header: Some(header),
+            ..Self::bare()
+        }
+    }
+
+    /// Begins an answer without a header.
+    pub const fn bare() -> Self {
+        Self {
+            header: None,
             fields: [const { None }; FIELDS],
             count: 0,
         }
@@ -218,6 +241,13 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// The answer, with fields behind the others that `encode` writes: exactly `length` bytes.
+    pub fn finish_encoding(self, length: usize, encode: impl FnOnce(&mut Vec<u8>)) -> Encoded {
+        let mut bytes = self.write(length, length);
+        encode(&mut bytes);
+        Encoded::raw(bytes.into())
+    }
+
     /// As [`Writer::finish_with`], for a body in pieces.
     pub fn finish_with_pieces(self, mut pieces: Vec<Bytes>) -> Encoded {
         if pieces.len() <= 1 {
@@ -231,13 +261,13 @@ impl<'a> Writer<'a> {
     }
 
     fn write(&self, body: usize, room: usize) -> Vec<u8> {
-        let header = self.header.encoded_len();
         let fields = || self.fields.iter().flatten();
-        let own = key_len(1) + encoded_len_varint(header as u64) + header + fields().map(Field::len).sum::<usize>();
+        let header = self.header.map_or(0, |header| message::encoded_len(1, header));
+        let own = header + fields().map(Field::len).sum::<usize>();
         let mut bytes = start(own + body, own + room);
-        encode_key(1, WireType::LengthDelimited, &mut bytes);
-        encode_varint(header as u64, &mut bytes);
-        self.header.encode_raw(&mut bytes);
+        if let Some(header) = self.header {
+            message::encode(1, header, &mut bytes);
+        }
         for field in fields() {
             field.write(&mut bytes);
         }
@@ -248,7 +278,7 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use metastore_proto::etcdserverpb::{PutResponse, RangeResponse, WatchResponse};
+    use metastore_proto::etcdserverpb::{PutResponse, RangeResponse, RangeStreamResponse, WatchResponse};
     use metastore_proto::mvccpb::KeyValue;
 
     fn header() -> ResponseHeader {
@@ -339,6 +369,22 @@ mod tests {
         check_prefix(&encoded);
         let decoded = RangeResponse::decode(encoded.message()).expect("valid");
         assert_eq!(decoded.kvs, [key_value(1), key_value(2), key_value(3)]);
+    }
+
+    #[test]
+    fn a_part_of_a_streamed_range_holds_a_range_answer() {
+        for value in [10, 2 * COPY_BYTES] {
+            let list = vec![key_value(value)];
+            let last = Writer::new(&header()).int(4, 1).finish_with(kvs(&list));
+            let first = Writer::bare().finish_with(kvs(&list));
+            for (inner, header) in [(last, Some(header())), (first, None)] {
+                let encoded = Encoded::nested(inner);
+                check_prefix(&encoded);
+                let decoded = RangeStreamResponse::decode(encoded.message()).expect("valid");
+                let inner = decoded.range_response.expect("present");
+                assert_eq!((inner.header, inner.kvs), (header, list.clone()));
+            }
+        }
     }
 
     #[test]

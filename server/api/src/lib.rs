@@ -5,7 +5,21 @@
 //! It must not know openraft or RocksDB.
 
 pub mod check;
+mod cluster;
+mod door;
 pub mod encoded;
 pub mod grpc;
+mod health;
+mod http;
+mod kv;
+mod leader_loss;
+mod lease;
+mod maintenance;
 pub mod metrics;
+mod serve;
 pub mod status;
+mod watch;
+
+pub use door::{Door, Options};
+pub use self::http::{AccessControl, Pages};
+pub use serve::{Connections, Listener, Port, TlsSource, Traffic};

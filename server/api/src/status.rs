@@ -7,6 +7,10 @@
 
 use std::borrow::Cow;
 
+use metastore_mvcc as mvcc;
+use metastore_node as node;
+use metastore_state_machine as state_machine;
+
 use crate::grpc::Code;
 
 /// Why a request is refused: a gRPC code and the text a client sees.
@@ -160,4 +164,77 @@ table! {
 
     RANGE_STREAM_SORT = Unimplemented, "RangeStream does not support custom sort orders";
     RANGE_STREAM_FILTERS = Unimplemented, "RangeStream does not support revision filters";
+}
+
+impl From<node::Error> for Refusal {
+    fn from(error: node::Error) -> Self {
+        match error {
+            node::Error::NoLeader => NO_LEADER,
+            node::Error::Timeout => TIMEOUT,
+            node::Error::TimeoutDueToLeaderFailure => TIMEOUT_DUE_TO_LEADER_FAIL,
+            node::Error::TimeoutDueToConnectionLost => TIMEOUT_DUE_TO_CONNECTION_LOST,
+            node::Error::NotLeader => NOT_LEADER,
+            node::Error::LeaderChanged => LEADER_CHANGED,
+            node::Error::Stopped => STOPPED,
+            node::Error::TooManyRequests => TOO_MANY_REQUESTS,
+            node::Error::RequestTooLarge => REQUEST_TOO_LARGE,
+            node::Error::NotSupportedForLearner => NOT_SUPPORTED_FOR_LEARNER,
+            node::Error::LeaseNotFound => LEASE_NOT_FOUND,
+            node::Error::Apply(error) => error.into(),
+            node::Error::Store(error) => error.into(),
+            error @ node::Error::Storage(_) => Self::unknown(format_args!("etcdserver: {error}")),
+        }
+    }
+}
+
+impl From<state_machine::Error> for Refusal {
+    fn from(error: state_machine::Error) -> Self {
+        use state_machine::Error;
+        match error {
+            Error::Compacted => COMPACTED,
+            Error::FutureRevision => FUTURE_REV,
+            Error::LeaseNotFound => LEASE_NOT_FOUND,
+            Error::LeaseExists => LEASE_EXIST,
+            Error::LeaseTtlTooLarge => LEASE_TTL_TOO_LARGE,
+            Error::KeyNotFound => KEY_NOT_FOUND,
+            Error::NoSpace => NO_SPACE,
+            Error::Corrupt => CORRUPT,
+            Error::EmptyKey => EMPTY_KEY,
+            trouble => Self::unknown(format_args!("etcdserver: {trouble}")),
+        }
+    }
+}
+
+impl From<mvcc::Error> for Refusal {
+    fn from(error: mvcc::Error) -> Self {
+        match error {
+            mvcc::Error::Compacted { .. } => COMPACTED,
+            mvcc::Error::FutureRevision { .. } => FUTURE_REV,
+            mvcc::Error::Stopped => STOPPED,
+            trouble => Self::unknown(format_args!("etcdserver: {trouble}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_stands_once() {
+        for (at, row) in ALL.iter().enumerate() {
+            assert!(!ALL[..at].iter().any(|other| other == row), "{row}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_rooms_below_has_the_text_that_clients_know() {
+        let compacted = mvcc::Error::Compacted { compact_revision: 5 };
+        assert_eq!(Refusal::from(compacted.clone()), COMPACTED);
+        assert_eq!(Refusal::from(node::Error::Store(compacted)), COMPACTED);
+        assert_eq!(Refusal::from(node::Error::Apply(state_machine::Error::NoSpace)), NO_SPACE);
+        assert_eq!(Refusal::from(node::Error::NoLeader).to_string(), "rpc error: code = Unavailable desc = etcdserver: no leader");
+        let storage = Refusal::from(node::Error::Storage("disk on fire".to_owned()));
+        assert_eq!((storage.code(), storage.text()), (Code::Unknown, "etcdserver: storage: disk on fire"));
+    }
 }

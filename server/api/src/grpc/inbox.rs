@@ -1,5 +1,6 @@
 //! Messages of a request's body.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -7,6 +8,7 @@ use hyper::body::{Body as _, Incoming};
 use prost::Message;
 
 use crate::grpc::{Code, PREFIX_BYTES};
+use crate::metrics::MethodCounters;
 use crate::status::{self, Refusal};
 
 const NO_MESSAGE: Refusal = Refusal::new(
@@ -30,6 +32,7 @@ pub struct Inbox {
     /// What has arrived and not been handed out; a lone chunk stays the buffer it came in.
     arrived: Arrived,
     limit: usize,
+    counters: Option<Arc<MethodCounters>>,
 }
 
 enum Arrived {
@@ -44,6 +47,15 @@ impl Inbox {
             body,
             arrived: Arrived::Chunk(Bytes::new()),
             limit,
+            counters: None,
+        }
+    }
+
+    /// Reads from `body` and counts the messages.
+    pub fn counted(body: Incoming, limit: usize, counters: Arc<MethodCounters>) -> Self {
+        Self {
+            counters: Some(counters),
+            ..Self::new(body, limit)
         }
     }
 
@@ -69,6 +81,9 @@ impl Inbox {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Refusal>> {
         loop {
             if let Some(message) = self.arrived.take_message(self.limit)? {
+                if let Some(counters) = &self.counters {
+                    counters.received(message.len());
+                }
                 return Poll::Ready(Ok(Some(message)));
             }
             let frame = match std::pin::Pin::new(&mut self.body).poll_frame(context) {

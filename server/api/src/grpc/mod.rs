@@ -19,8 +19,10 @@ pub use body::Body;
 pub use code::Code;
 pub use inbox::{Inbox, decode};
 pub use metadata::Metadata;
+pub(crate) use metadata::client_version;
 pub use method::{Kind, Method};
 pub use outbox::Outbox;
+pub(crate) use reply::not_grpc;
 pub use reply::{refused, streamed, unary};
 
 /// Bytes before each message: a compression flag and the length.

@@ -86,11 +86,13 @@ impl Tally {
         }
     }
 
-    /// The request has its answer.
-    pub fn finish(&mut self, code: Code) {
+    /// The request has its answer; returns how long it took.
+    pub fn finish(&mut self, code: Code) -> Duration {
+        let took = self.since.elapsed();
         if let Some(counters) = self.counters.take() {
-            counters.finished(code, self.since.elapsed());
+            counters.finished(code, took);
         }
+        took
     }
 
     /// When the request came in.
@@ -101,6 +103,8 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        self.finish(Code::Canceled);
+        if self.counters.is_some() {
+            self.finish(Code::Canceled);
+        }
     }
 }

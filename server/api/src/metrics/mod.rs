@@ -24,8 +24,6 @@ pub struct Metrics {
     versions: ClientVersions,
     /// Latency of requests by what they do (`etcd_server_request_duration_seconds`).
     pub requests: Timing,
-    /// Streams that broke (`etcd_network_server_stream_failures_total`, labels Type and API).
-    pub stream_failures: IntCounterVec,
     /// Time to hand one answer with events to the connection.
     pub watch_events: Histogram,
     /// The same, divided by the number of events.
@@ -50,12 +48,6 @@ impl Metrics {
             methods: Method::ALL.iter().map(|_| Arc::default()).collect(),
             versions: ClientVersions::default(),
             requests: Timing::new(registry)?,
-            stream_failures: counters(
-                registry,
-                "etcd_network_server_stream_failures_total",
-                "The total number of stream failures from the local server.",
-                &["Type", "API"],
-            )?,
             watch_events: watch_histogram(
                 registry,
                 "watch_stream_duration_seconds",
