@@ -83,6 +83,9 @@ pub enum Error {
     /// The time to live is above [`crate::LEASE_TTL_MAX_SECONDS`].
     #[error("too large lease ttl")]
     LeaseTtlTooLarge,
+    /// A key to be put has no bytes. The door lets no such request in.
+    #[error("key is not provided")]
+    EmptyKey,
     /// The value or lease of a key was to be kept that does not exist.
     #[error("key not found")]
     KeyNotFound,

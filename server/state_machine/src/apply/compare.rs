@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use metastore_mvcc as mvcc;
-use metastore_mvcc::Txn;
+use metastore_mvcc::{Meta, Txn};
 use metastore_proto::etcdserverpb::Compare;
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 
@@ -18,6 +18,19 @@ pub(crate) struct Found<'a> {
     pub(crate) lease: i64,
     /// Only filled for a compare of values.
     pub(crate) value: Cow<'a, [u8]>,
+}
+
+impl Found<'_> {
+    /// What the index knows of a key: all but the value.
+    fn of(meta: &Meta) -> Self {
+        Self {
+            version: meta.version,
+            create_revision: meta.create_revision,
+            mod_revision: meta.mod_revision.main,
+            lease: meta.lease,
+            value: Cow::Borrowed(&[]),
+        }
+    }
 }
 
 /// Who can show the keys of a range to a compare, the values only `with_value`, until it breaks.
@@ -37,15 +50,15 @@ impl Keys for Txn<'_> {
         with_value: bool,
         visit: &mut dyn FnMut(&Found<'_>) -> ControlFlow<()>,
     ) -> Result<(), mvcc::Error> {
+        if compare.range_end.is_empty() && !with_value {
+            if let Some(meta) = self.meta(&compare.key) {
+                let _ = visit(&Found::of(&meta));
+            }
+            return Ok(());
+        }
         let mut failed = Ok(());
         self.visit(&compare.key, &compare.range_end, &mut |key| {
-            let mut found = Found {
-                version: key.meta.version,
-                create_revision: key.meta.create_revision,
-                mod_revision: key.meta.mod_revision.main,
-                lease: key.meta.lease,
-                value: Cow::Borrowed(&[]),
-            };
+            let mut found = Found::of(&key.meta);
             if with_value {
                 match key.value() {
                     Ok(value) => found.value = Cow::Owned(value),

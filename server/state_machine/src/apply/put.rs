@@ -30,6 +30,9 @@ pub(super) fn apply(
 
 /// Refuses a put that cannot be carried out; afterwards [`write`] does not fail for the request's sake.
 pub(super) fn check(txn: &Txn<'_>, tables: &Tables, request: &PutRequest) -> Result<(), Error> {
+    if request.key.is_empty() {
+        return Err(Error::EmptyKey);
+    }
     if request.lease != 0 && !tables.leases.read().contains(request.lease) {
         return Err(Error::LeaseNotFound);
     }
