@@ -74,11 +74,7 @@ struct Shared {
 }
 
 impl Block {
-    /// Whether everything was handed out.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ready.is_empty()
-    }
-
+    /// Each watch in it has everything up to here once it was handed its part.
     pub(crate) fn through(&self) -> i64 {
         self.through
     }
@@ -159,13 +155,15 @@ impl Block {
 
     /// The front was handed out, or is not wanted; returns how many events it had.
     pub(crate) fn pop(&mut self) -> usize {
-        let events = self.ready.pop_front().map_or(0, |ready| self.lists[ready.list as usize].len());
-        if self.ready.is_empty() {
-            // Nothing must be kept alive by a stream that has nothing to hand out.
-            self.held = None;
+        let Some(done) = self.ready.pop_front() else { return 0 };
+        if self.ready.front().is_none_or(|next| next.list != done.list) {
+            // Nobody else gets this payload; a stream that does not read must not keep it.
             self.shared = Shared::default();
         }
-        events
+        if self.ready.is_empty() {
+            self.held = None;
+        }
+        self.lists[done.list as usize].len()
     }
 
     /// What the watch gets, if another watch of its topic with the same wishes got that already. `Some(None)` is nothing,

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 
 use metastore_mvcc::{EventLimits, Store};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -20,7 +21,7 @@ use crate::registry::{Registry, StreamId};
 use crate::ring::Ring;
 use crate::stream::Stream;
 
-/// The most that is matched between two looks at the clock of other tasks.
+/// The most that is matched before other tasks get a turn.
 const PUMP: EventLimits = EventLimits {
     bytes: 1 << 20,
     events: 1000,
@@ -168,6 +169,11 @@ impl Hub {
     pub(crate) fn pump(&self) {
         while self.core.pump() {}
     }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
 }
 
 /// Matches everything committed, in steps; false when the hub is gone.
@@ -231,7 +237,7 @@ impl Core {
         }
         registry.subscribe(id, range);
         drop(registry);
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn unsubscribe(&self, id: StreamId, range: &KeyRange) {
@@ -267,31 +273,34 @@ impl Core {
             matched
         };
         if self.matched() < target {
-            let found = (target - matched <= MAX_GAP)
-                .then(|| self.source.history(matched + 1, &PUMP).ok())
-                .flatten()
-                .filter(|history| history.through > matched);
-            self.publish(matched, target, found, &mut wakers);
+            let found = self.find(matched, target);
+            self.publish(matched, found, &mut wakers);
         }
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
         self.matched() < self.source.revision()
     }
 
-    /// Tells the streams of what was found after `matched`, or that nothing was found up to `target`.
-    fn publish(
-        &self,
-        matched: i64,
-        target: i64,
-        found: Option<History>,
-        wakers: &mut Vec<std::task::Waker>,
-    ) {
+    /// The commits after `matched`, or the revision up to which they are not to be had one by one.
+    fn find(&self, matched: i64, target: i64) -> Result<History, i64> {
+        if target - matched > MAX_GAP {
+            return Err(target);
+        }
+        match self.source.history(matched + 1, &PUMP) {
+            Ok(history) if history.through > matched => Ok(history),
+            Err(HistoryError::Compacted(revision)) if revision > matched + 1 => Err(revision - 1),
+            Ok(_) | Err(_) => Err(target),
+        }
+    }
+
+    /// Tells the streams of what was found after `matched`.
+    fn publish(&self, matched: i64, found: Result<History, i64>, wakers: &mut Vec<Waker>) {
         let mut registry = self.registry.lock();
         if self.matched() != matched {
             // Meanwhile nobody watched, and then somebody did: the beginning has moved.
             return;
         }
         let through = match found {
-            Some(History { commits, through }) => {
+            Ok(History { commits, through }) => {
                 for commit in &commits {
                     registry.match_commit(commit);
                 }
@@ -299,14 +308,14 @@ impl Core {
                 registry.deliver(wakers);
                 through
             }
-            None => {
-                self.ring.write().reset(target + 1);
+            Err(last) => {
+                self.ring.write().reset(last + 1);
                 let span = Span {
                     first: matched + 1,
-                    last: target,
+                    last,
                 };
                 registry.deliver_unmatched(span, wakers);
-                target
+                last
             }
         };
         self.matched.store(through, Ordering::Release);
@@ -325,7 +334,7 @@ impl Core {
         &self,
         revision: i64,
         registry: &mut Registry,
-        wakers: &mut Vec<std::task::Waker>,
+        wakers: &mut Vec<Waker>,
     ) {
         if revision > self.matched() {
             self.ring.write().reset(revision + 1);

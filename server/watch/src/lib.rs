@@ -18,6 +18,9 @@ mod stream;
 mod topics;
 mod watches;
 
+#[cfg(test)]
+mod tests;
+
 pub use hub::{Counts, Hub};
 pub use notice::{ALL_WATCHES, Cancelled, CreateError, Created, Filters, Notice, Subscription};
 pub use options::{Options, StreamOptions};
