@@ -36,17 +36,18 @@ pub(super) fn check(txn: &Txn<'_>, tables: &Tables, request: &PutRequest) -> Res
     if request.lease != 0 && !tables.leases.read().contains(request.lease) {
         return Err(Error::LeaseNotFound);
     }
-    let keeps = request.ignore_value || request.ignore_lease;
-    if keeps && txn.meta(&request.key).is_none() {
+    if keeps(request) && txn.meta(&request.key).is_none() {
         return Err(Error::KeyNotFound);
     }
     Ok(())
 }
 
-/// Writes the key and moves it from its old lease to the new one.
-///
-/// A value or lease to be kept of a key that a transaction has deleted since its check is the empty one; the door lets no
-/// such transaction in.
+/// Whether something of the key as it is now is to be kept.
+pub(super) fn keeps(request: &PutRequest) -> bool {
+    request.ignore_value || request.ignore_lease
+}
+
+/// Writes the key and moves it from its old lease to the new one. A value or lease to be kept is there: that was checked.
 pub(super) fn write(
     txn: &mut Txn<'_>,
     tables: &Tables,

@@ -4,13 +4,14 @@
 //! write. Then every operation on the branches taken is checked against that state, so that a refused transaction has
 //! changed nothing. Then they are carried out, and ranges see what was written before them.
 
+use std::ops::ControlFlow;
 use std::slice;
 
 use metastore_mvcc as mvcc;
 use metastore_mvcc::{Order, Query, Target, Txn};
 use metastore_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use metastore_proto::etcdserverpb::request_op::Request as Operation;
-use metastore_proto::etcdserverpb::{RangeRequest, RequestOp, TxnRequest};
+use metastore_proto::etcdserverpb::{DeleteRangeRequest, RangeRequest, RequestOp, TxnRequest};
 
 use super::{all_hold, delete_range, put};
 use crate::fault::Halt;
@@ -30,7 +31,15 @@ pub(super) fn apply(
     machine.path.clear();
     choose(&txn, request, &mut machine.path)?;
     let (path, tables) = (&machine.path, &machine.tables);
-    check(&txn, tables, compacted, request, &mut path.iter())?;
+    let whole = Whole {
+        tables,
+        compacted,
+        request,
+        path,
+    };
+    if whole.check(&txn, request, &mut path.iter())? {
+        whole.check_kept()?;
+    }
     let mut body = answers.then(Vec::new);
     // What fails from here on is no property of the request: part of it may be written.
     execute(&mut txn, tables, request, &mut path.iter(), body.as_mut())
@@ -55,24 +64,97 @@ fn choose(txn: &Txn<'_>, request: &TxnRequest, path: &mut Vec<bool>) -> Result<(
     Ok(())
 }
 
-fn check(
-    txn: &Txn<'_>,
-    tables: &Tables,
+/// A transaction whose branches are chosen, and what its operations are checked against.
+struct Whole<'a> {
+    tables: &'a Tables,
     compacted: i64,
-    request: &TxnRequest,
-    path: &mut Path<'_>,
-) -> Result<(), Error> {
-    for operation in branch(request, next(path)) {
-        match &operation.request {
-            Some(Operation::RequestRange(range)) => {
-                check_revision(range, txn.revision(), compacted)?;
+    request: &'a TxnRequest,
+    path: &'a [bool],
+}
+
+impl Whole<'_> {
+    /// Checks the operations on the branches taken by `part`, which is the transaction or one nested in it. Tells whether
+    /// a put among them keeps a value or lease.
+    fn check(&self, txn: &Txn<'_>, part: &TxnRequest, path: &mut Path<'_>) -> Result<bool, Error> {
+        let mut keeps = false;
+        for operation in branch(part, next(path)) {
+            match &operation.request {
+                Some(Operation::RequestRange(range)) => {
+                    check_revision(range, txn.revision(), self.compacted)?;
+                }
+                Some(Operation::RequestPut(request)) => {
+                    put::check(txn, self.tables, request)?;
+                    keeps |= put::keeps(request);
+                }
+                Some(Operation::RequestTxn(nested)) => keeps |= self.check(txn, nested, path)?,
+                Some(Operation::RequestDeleteRange(_)) | None => {}
             }
-            Some(Operation::RequestPut(request)) => put::check(txn, tables, request)?,
-            Some(Operation::RequestTxn(nested)) => check(txn, tables, compacted, nested, path)?,
-            Some(Operation::RequestDeleteRange(_)) | None => {}
+        }
+        Ok(keeps)
+    }
+
+    /// Refuses to keep the value or lease of a key that the transaction itself deletes before. etcd does not ask this
+    /// and crashes; so it comes after all that etcd asks.
+    fn check_kept(&self) -> Result<(), Error> {
+        let mut before: Vec<&Operation> = Vec::new();
+        let mut kept = true;
+        let _ = each(self.request, &mut self.path.iter(), &mut |operation| {
+            if let Operation::RequestPut(put) = operation
+                && put::keeps(put)
+            {
+                let last = before.iter().rev();
+                kept = last
+                    .copied()
+                    .find_map(|one| leaves(one, &put.key))
+                    .unwrap_or(true);
+            }
+            before.push(operation);
+            if kept {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        if kept {
+            Ok(())
+        } else {
+            Err(Error::KeyNotFound)
         }
     }
-    Ok(())
+}
+
+/// Whether `key` exists after the operation; none where that is left as it was.
+fn leaves(operation: &Operation, key: &[u8]) -> Option<bool> {
+    match operation {
+        Operation::RequestPut(put) => (put.key == key).then_some(true),
+        Operation::RequestDeleteRange(deletion) => covers(deletion, key).then_some(false),
+        Operation::RequestRange(_) | Operation::RequestTxn(_) => None,
+    }
+}
+
+/// Visits the operations of the branches taken, those of nested transactions in their place.
+fn each<'a>(
+    request: &'a TxnRequest,
+    path: &mut Path<'_>,
+    visit: &mut dyn FnMut(&'a Operation) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    for operation in branch(request, next(path)) {
+        match &operation.request {
+            Some(Operation::RequestTxn(nested)) => each(nested, path, visit)?,
+            Some(operation) => visit(operation)?,
+            None => {}
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// Whether a deletion takes `key` away.
+fn covers(deletion: &DeleteRangeRequest, key: &[u8]) -> bool {
+    match &*deletion.range_end {
+        [] => deletion.key == key,
+        [0] => *deletion.key <= *key,
+        end => *deletion.key <= *key && key < end,
+    }
 }
 
 /// Carries the branches out; ranges and previous values are read only for an answer.

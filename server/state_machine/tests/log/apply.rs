@@ -372,32 +372,72 @@ fn a_refused_transaction_has_changed_nothing() {
 }
 
 #[test]
-fn a_transaction_that_the_door_would_refuse_is_still_applied_whole() {
+fn a_value_that_the_transaction_deletes_before_cannot_be_kept() {
+    let mut member = Member::new();
+    for key in ["a", "b", "c"] {
+        member.apply(put(key, "1", 0)).unwrap();
+    }
+    let deletion = |key: &str, range_end: &str| {
+        Operation::RequestDeleteRange(DeleteRangeRequest {
+            key: key.to_owned().into(),
+            range_end: range_end.to_owned().into(),
+            prev_kv: false,
+        })
+    };
+    let keep = || {
+        Operation::RequestPut(PutRequest {
+            ignore_value: true,
+            ..put_request("b", "", 0)
+        })
+    };
+    let nested = |operation| {
+        Operation::RequestTxn(TxnRequest {
+            success: vec![RequestOp {
+                request: Some(operation),
+            }],
+            ..Default::default()
+        })
+    };
+    for (key, range_end) in [("b", ""), ("a", "c"), ("b", "\0")] {
+        let operations = vec![nested(deletion(key, range_end)), nested(keep())];
+        assert_eq!(refused(member.apply(txn(operations))), Error::KeyNotFound);
+    }
+    assert_eq!(member.store().revision(), 4);
+    let written = Operation::RequestPut(put_request("b", "2", 0));
+    let operations = vec![deletion("b", ""), written, keep(), deletion("a", "")];
+    member.apply(txn(operations)).unwrap();
+    assert_eq!(&*value_of(&member, "b").unwrap().value, b"2");
+    let operations = vec![
+        deletion("a", "b"),
+        deletion("c", ""),
+        keep(),
+        deletion("b", ""),
+    ];
+    member.apply(txn(operations)).unwrap();
+}
+
+#[test]
+fn a_sort_that_does_not_exist_is_none() {
     let mut member = Member::new();
     member.apply(put("a", "1", 0)).unwrap();
-    let applied = member
-        .apply(txn(vec![
-            Operation::RequestDeleteRange(DeleteRangeRequest {
-                key: "a".into(),
-                ..Default::default()
-            }),
-            Operation::RequestPut(PutRequest {
-                ignore_value: true,
-                ignore_lease: true,
-                ..put_request("a", "", 0)
-            }),
-            Operation::RequestRange(RangeRequest {
-                key: "a".into(),
-                sort_order: 9,
-                sort_target: 9,
-                limit: -4,
-                ..Default::default()
-            }),
-        ]))
-        .unwrap();
-    assert_eq!(applied.revision, 3);
-    let kv = value_of(&member, "a").unwrap();
-    assert_eq!((kv.value.len(), kv.version), (0, 1));
+    let range = |sort_order, sort_target| {
+        let range = RangeRequest {
+            key: "a".into(),
+            range_end: "\0".into(),
+            sort_order,
+            sort_target,
+            limit: -4,
+            ..Default::default()
+        };
+        txn(vec![Operation::RequestRange(range)])
+    };
+    let body = |outcome: Outcome| match outcome.unwrap().response {
+        Response::Txn { body, .. } => body,
+        other => panic!("{other:?}"),
+    };
+    let unsorted = body(member.apply(range(0, 0)));
+    assert_eq!(body(member.apply(range(9, 3))), unsorted);
+    assert_eq!(body(member.apply(range(1, 9))), unsorted);
 }
 
 #[test]
