@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 /// All pins of a store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pins {
     pinned: Mutex<BTreeMap<i64, usize>>,
     released: Condvar,
@@ -24,6 +24,16 @@ pub(crate) struct Pins {
 pub(crate) struct Pin {
     pins: Arc<Pins>,
     at: i64,
+}
+
+impl Default for Pins {
+    fn default() -> Self {
+        Self {
+            pinned: Mutex::default(),
+            released: Condvar::new(),
+            revoked_below: AtomicI64::new(i64::MIN),
+        }
+    }
 }
 
 impl Pins {

@@ -1,4 +1,4 @@
-//! What the read side, the writer and the threads of one store share.
+//! What the read side, the writer and the threads share: one store over one engine.
 //!
 //! Locks, in the order in which they may be taken: `index`, then `recent`, then those inside `pins` and `persister`.
 //! No lock is held while the engine is called or a listener told.
@@ -20,8 +20,12 @@ use crate::revision::Revision;
 use crate::size::{EMPTY_STORE_BYTES, revision_bytes};
 use crate::{Error, Event, Health, Options};
 
-pub(crate) type CommitListener = Arc<dyn Fn(i64) + Send + Sync>;
-pub(crate) type HealthListener = Arc<dyn Fn(&Health) + Send + Sync>;
+/// Those who want to be told. They outlive a replacement of the store's content.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    pub(crate) commit: RwLock<Vec<Arc<dyn Fn(i64) + Send + Sync>>>,
+    pub(crate) health: RwLock<Vec<Arc<dyn Fn(&Health) + Send + Sync>>>,
+}
 
 /// Everything of one store.
 pub(crate) struct Shared {
@@ -36,8 +40,7 @@ pub(crate) struct Shared {
     pub(crate) pins: Arc<Pins>,
     pub(crate) persister: Persister,
     pub(crate) compaction: Compaction,
-    pub(crate) commit_listeners: RwLock<Vec<CommitListener>>,
-    pub(crate) health_listeners: RwLock<Vec<HealthListener>>,
+    pub(crate) listeners: Arc<Listeners>,
     /// The applied value found at the opening.
     pub(crate) opened_applied: Option<Vec<u8>>,
     pub(crate) engine_reads: AtomicU64,
@@ -88,14 +91,14 @@ impl Shared {
     }
 
     pub(crate) fn tell_commit(&self, revision: i64) {
-        for told in self.commit_listeners.read().iter() {
+        for told in self.listeners.commit.read().iter() {
             told(revision);
         }
     }
 
     pub(crate) fn tell_health(&self) {
         let health = self.persister.health();
-        for told in self.health_listeners.read().iter() {
+        for told in self.listeners.health.read().iter() {
             told(&health);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
+use arc_swap::{ArcSwap, Guard};
 use metastore_engine::{Engine, Space, View};
 use parking_lot::RwLock;
 
@@ -14,7 +15,7 @@ use crate::persister::{self, Persister};
 use crate::pins::Pins;
 use crate::read::span::{Span, To};
 use crate::recent::Recent;
-use crate::shared::{Index, Shared};
+use crate::shared::{Index, Listeners, Shared};
 use crate::{
     Counters, Error, EventLimits, Events, HashKv, Health, Options, Page, Prev, Query, Revision,
     Walk, Writer,
@@ -34,114 +35,121 @@ pub struct Snapshot {
 /// The read side: cheap to clone, used by any thread. Reads may block on the engine's disk, and only on that.
 #[derive(Clone)]
 pub struct Store {
-    pub(crate) shared: Arc<Shared>,
+    place: Arc<Place>,
+}
+
+/// Where the clones of a store find its content, which may be replaced as a whole.
+struct Place {
+    shared: ArcSwap<Shared>,
 }
 
 impl Store {
     /// Opens the store over an engine. Reads the index rows, never a value.
     pub fn open(engine: Arc<dyn Engine>, options: Options) -> Result<(Self, Writer), Error> {
-        let loaded = load(&*engine)?;
-        let budget = options.value_cache_bytes;
-        let index = Index::loaded(loaded.tree, loaded.sizes, loaded.revision, budget);
-        let shared = Arc::new(Shared {
-            engine,
-            options,
-            index: RwLock::new(index),
-            recent: RwLock::new(Recent::after(loaded.revision)),
-            revision: AtomicI64::new(loaded.revision),
-            compact_revision: AtomicI64::new(loaded.scheduled),
-            pins: Arc::new(Pins::default()),
-            persister: Persister::new(loaded.applied.clone()),
-            compaction: Compaction::resumed(loaded.scheduled, loaded.finished),
-            commit_listeners: RwLock::default(),
-            health_listeners: RwLock::default(),
-            opened_applied: loaded.applied,
-            engine_reads: AtomicU64::new(0),
-        });
-        let threads = vec![
-            start("mvcc-persister", &shared, persister::run)?,
-            start("mvcc-compaction", &shared, compaction::run)?,
-        ];
+        let (shared, threads) = start(engine, options, Arc::default())?;
+        let place = Place {
+            shared: ArcSwap::new(Arc::clone(&shared)),
+        };
         let store = Self {
-            shared: Arc::clone(&shared),
+            place: Arc::new(place),
         };
         let writer = Writer::new(store.clone(), shared, threads);
         Ok((store, writer))
     }
 
+    /// Puts the content of another engine in the place of the present one, for all clones of this store at once: for a
+    /// state received from another member. The writer of the old content must write no more; reads that are under way
+    /// end on the old content. Listeners stay and are told the new revision.
+    pub fn replace(&self, engine: Arc<dyn Engine>) -> Result<(Self, Writer), Error> {
+        let (options, listeners) = {
+            let old = self.shared();
+            (old.options.clone(), Arc::clone(&old.listeners))
+        };
+        let (shared, threads) = start(engine, options, listeners)?;
+        let old = self.place.shared.swap(Arc::clone(&shared));
+        old.stop();
+        shared.tell_commit(shared.revision());
+        let writer = Writer::new(self.clone(), shared, threads);
+        Ok((self.clone(), writer))
+    }
+
+    fn shared(&self) -> Guard<Arc<Shared>> {
+        self.place.shared.load()
+    }
+
     /// The newest committed revision; 1 when nothing was ever written.
     pub fn revision(&self) -> i64 {
-        self.shared.revision()
+        self.shared().revision()
     }
 
     /// The compaction revision; -1 when never compacted, as etcd says.
     pub fn compact_revision(&self) -> i64 {
-        self.shared.compact_revision()
+        self.shared().compact_revision()
     }
 
     /// The applied value that the engine held when the store was opened.
     pub fn applied(&self) -> Option<Vec<u8>> {
-        self.shared.opened_applied.clone()
+        self.shared().opened_applied.clone()
     }
 
     /// Answers a range request.
     pub fn range(&self, query: &Query) -> Result<Page, Error> {
-        self.shared.range(query, None)
+        self.shared().range(query, None)
     }
 
     /// Answers a range request piece by piece, at one revision.
     pub fn walk(&self, query: Query) -> Result<Walk, Error> {
-        Walk::new(Arc::clone(&self.shared), query)
+        Walk::new(self.place.shared.load_full(), query)
     }
 
     /// The changes from revision `from` on: from memory, or from the engine when they are older.
     pub fn events(&self, from: i64, limits: &EventLimits) -> Result<Events, Error> {
-        self.shared.events(from, limits)
+        self.shared().events(from, limits)
     }
 
     /// The encoded `mvccpb.KeyValue` written at a revision; `None` when it was a deletion or is compacted.
     pub fn value_at(&self, revision: Revision) -> Result<Option<Arc<[u8]>>, Error> {
-        Ok(self.shared.fetch_one(revision)?.map(Arc::from))
+        Ok(self.shared().fetch_one(revision)?.map(Arc::from))
     }
 
     /// The encoded `mvccpb.KeyValue` behind a [`Prev`].
     pub fn resolve(&self, prev: &Prev) -> Result<Option<Arc<[u8]>>, Error> {
-        self.shared.resolve(prev)
+        self.shared().resolve(prev)
     }
 
     /// Calls `told` with each new revision after it has become visible. It must not block.
     pub fn on_commit(&self, told: Arc<dyn Fn(i64) + Send + Sync>) {
-        self.shared.commit_listeners.write().push(told);
+        self.shared().listeners.commit.write().push(told);
     }
 
     /// etcd's hash of everything up to `revision` (0 is the newest).
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        self.shared.hash_kv(revision)
+        self.shared().hash_kv(revision)
     }
 
     /// A hash of every row of the engine.
     pub fn hash(&self) -> Result<u32, Error> {
-        self.shared.hash()
+        self.shared().hash()
     }
 
     /// The size that the quota looks at: all revisions that are not compacted away, and a fixed overhead, in bytes.
     pub fn logical_bytes(&self) -> u64 {
-        self.shared.index.read().logical_bytes()
+        self.shared().index.read().logical_bytes()
     }
 
     /// The size without what a compaction could remove, in bytes.
     pub fn in_use_bytes(&self) -> u64 {
-        self.shared.index.read().in_use_bytes()
+        self.shared().index.read().in_use_bytes()
     }
 
     /// How many keys there are now.
     pub fn key_count(&self) -> i64 {
-        self.shared.index.read().tree.live() as i64
+        self.shared().index.read().tree.live() as i64
     }
 
     /// A row of the key space `System` as the engine holds it.
     pub fn read_system(&self, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.shared.engine.get(Space::System, name)?)
+        Ok(self.shared().engine.get(Space::System, name)?)
     }
 
     /// The rows of the key space `System` whose name starts with `prefix`, in order, as the engine holds them.
@@ -150,7 +158,7 @@ impl Store {
         prefix: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        self.shared
+        self.shared()
             .engine
             .scan(Space::System, prefix, None, &mut |name, value| {
                 if !name.starts_with(prefix) {
@@ -170,7 +178,7 @@ impl Store {
                 from: &from,
                 to: To::End,
             };
-            self.shared.index.read().visit_live(span, &mut |entry| {
+            self.shared().index.read().visit_live(span, &mut |entry| {
                 met.push((entry.key.clone(), entry.lease));
                 if met.len() < LEASED_PER_LOCK {
                     ControlFlow::Continue(())
@@ -192,68 +200,101 @@ impl Store {
 
     /// Makes everything up to the last `set_applied` durable and returns the applied value that now is.
     pub fn flush(&self) -> Result<Option<Vec<u8>>, Error> {
-        let applied = self.shared.persister.drain()?;
-        self.shared.engine.flush()?;
+        let shared = self.place.shared.load_full();
+        let applied = shared.persister.drain()?;
+        shared.engine.flush()?;
         Ok(applied)
     }
 
     /// A pinned view of the engine at a batch boundary, with everything in it that was applied before the call.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.shared.persister.drain()?;
-        let view = self.shared.engine.view()?;
+        let shared = self.place.shared.load_full();
+        shared.persister.drain()?;
+        let view = shared.engine.view()?;
         let applied = view.get(Space::System, persister::APPLIED)?;
         Ok(Snapshot { view, applied })
     }
 
     /// Whether the garbage below `revision` is gone.
     pub fn compaction_done(&self, revision: i64) -> bool {
-        self.shared.compaction.is_done(revision)
+        self.shared().compaction.is_done(revision)
     }
 
     /// Calls `done` once the garbage below `revision` is gone, at once when it is. When the store stops before, `done`
     /// is dropped without a call.
     pub fn when_compacted(&self, revision: i64, done: Box<dyn FnOnce() + Send>) {
-        self.shared.compaction.when_done(revision, done);
+        self.shared().compaction.when_done(revision, done);
     }
 
     /// Whether committed transactions reach the engine.
     pub fn health(&self) -> Health {
-        self.shared.persister.health()
+        self.shared().persister.health()
     }
 
     /// Calls `told` whenever [`Store::health`] changes. It must not block.
     pub fn on_health(&self, told: Arc<dyn Fn(&Health) + Send + Sync>) {
-        self.shared.health_listeners.write().push(told);
+        self.shared().listeners.health.write().push(told);
     }
 
     /// Ends the threads of the store after what they have at hand, and wakes a writer that waits for them. Nothing
     /// reaches the engine any more.
     pub fn stop(&self) {
-        self.shared.stop();
+        self.shared().stop();
     }
 
     /// Numbers for the metrics.
     pub fn counters(&self) -> Counters {
-        let counts = self.shared.persister.counts();
+        let shared = self.shared();
+        let counts = shared.persister.counts();
         Counters {
             pending_bytes: counts.pending_bytes as u64,
             back_pressure_waits: counts.back_pressure_waits,
-            cached_bytes: self.shared.index.read().cached_bytes() as u64,
-            recent_bytes: self.shared.recent.read().bytes() as u64,
+            cached_bytes: shared.index.read().cached_bytes() as u64,
+            recent_bytes: shared.recent.read().bytes() as u64,
             batches_written: counts.batches_written,
             write_errors: counts.write_errors,
-            compacted_revisions: self.shared.compaction.removed(),
-            engine_reads: self.shared.engine_reads.load(Ordering::Relaxed),
+            compacted_revisions: shared.compaction.removed(),
+            engine_reads: shared.engine_reads.load(Ordering::Relaxed),
         }
     }
 
     /// The engine below.
-    pub fn engine(&self) -> &Arc<dyn Engine> {
-        &self.shared.engine
+    pub fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.shared().engine)
     }
 }
 
-fn start(name: &str, shared: &Arc<Shared>, run: fn(&Shared)) -> Result<JoinHandle<()>, Error> {
+/// Loads what an engine holds and starts the threads.
+fn start(
+    engine: Arc<dyn Engine>,
+    options: Options,
+    listeners: Arc<Listeners>,
+) -> Result<(Arc<Shared>, Vec<JoinHandle<()>>), Error> {
+    let loaded = load(&*engine)?;
+    let budget = options.value_cache_bytes;
+    let index = Index::loaded(loaded.tree, loaded.sizes, loaded.revision, budget);
+    let shared = Arc::new(Shared {
+        engine,
+        options,
+        index: RwLock::new(index),
+        recent: RwLock::new(Recent::after(loaded.revision)),
+        revision: AtomicI64::new(loaded.revision),
+        compact_revision: AtomicI64::new(loaded.scheduled),
+        pins: Arc::new(Pins::default()),
+        persister: Persister::new(loaded.applied.clone()),
+        compaction: Compaction::resumed(loaded.scheduled, loaded.finished),
+        listeners,
+        opened_applied: loaded.applied,
+        engine_reads: AtomicU64::new(0),
+    });
+    let threads = vec![
+        spawn("mvcc-persister", &shared, persister::run)?,
+        spawn("mvcc-compaction", &shared, compaction::run)?,
+    ];
+    Ok((shared, threads))
+}
+
+fn spawn(name: &str, shared: &Arc<Shared>, run: fn(&Shared)) -> Result<JoinHandle<()>, Error> {
     let shared = Arc::clone(shared);
     thread::Builder::new()
         .name(name.to_owned())

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use metastore_engine::Space;
 
-use crate::event::{EventKind, Prev};
+use crate::event::{Event, EventKind, Prev};
 use crate::revision::{REVISION_KEY_BYTES, Revision};
 use crate::shared::Shared;
 use crate::{Error, record};
@@ -40,6 +40,12 @@ impl From<Fetched> for Arc<[u8]> {
     }
 }
 
+impl Fetched {
+    fn of(event: &Event) -> Option<Self> {
+        (event.kind == EventKind::Put).then(|| Self::Recent(Arc::clone(&event.kv)))
+    }
+}
+
 impl Shared {
     /// The key-values written at some revisions, in the order asked for; `None` where nothing (or a deletion) is.
     pub(crate) fn fetch(&self, revisions: &[Revision]) -> Result<Vec<Option<Fetched>>, Error> {
@@ -51,12 +57,11 @@ impl Shared {
                 if revision.main < recent.covered_from() {
                     missing.push(at);
                 } else if let Some(event) = recent.find(*revision) {
-                    if event.kind == EventKind::Put {
-                        found[at] = Some(Fetched::Recent(Arc::clone(&event.kv)));
-                    }
+                    found[at] = Fetched::of(event);
                 }
             }
         }
+        self.fetch_open(revisions, &mut found);
         if missing.is_empty() {
             return Ok(found);
         }
@@ -73,6 +78,21 @@ impl Shared {
                 .map(Fetched::Stored);
         }
         Ok(found)
+    }
+
+    /// Finds what the open transaction has written: only that transaction can ask for it.
+    fn fetch_open(&self, revisions: &[Revision], found: &mut [Option<Fetched>]) {
+        let committed = self.revision();
+        if revisions.iter().all(|revision| revision.main <= committed) {
+            return;
+        }
+        let index = self.index.read();
+        for (revision, found) in revisions.iter().zip(found) {
+            let event = index.open.get(revision.sub as usize);
+            if let Some(event) = event.filter(|event| event.revision == *revision) {
+                *found = Fetched::of(event);
+            }
+        }
     }
 
     /// The key-value written at `revision`.

@@ -1,0 +1,101 @@
+//! An engine that remembers every batch, so that a crash after any of them can be played.
+
+use std::ops::ControlFlow;
+
+use metastore_engine::{Batch, Engine, Error, Kind, Progress, Read, Space, View, open};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+pub struct Recording {
+    _directory: tempfile::TempDir,
+    engine: Arc<dyn Engine>,
+    batches: Mutex<Vec<Batch>>,
+}
+
+impl Recording {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(Kind::Memory, directory.path(), Default::default()).unwrap();
+        Self {
+            _directory: directory,
+            engine,
+            batches: Mutex::default(),
+        }
+    }
+
+    /// How many batches were written.
+    pub fn len(&self) -> usize {
+        self.batches.lock().len()
+    }
+
+    /// An engine with the first batches only.
+    pub fn prefix(&self, batches: usize) -> Self {
+        let other = Self::new();
+        for batch in &self.batches.lock()[..batches] {
+            other.write(batch).unwrap();
+        }
+        other
+    }
+}
+
+impl Read for Recording {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.engine.get(space, key)
+    }
+
+    fn get_many(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        assert!(keys.is_sorted(), "keys ascend");
+        self.engine.get_many(space, keys)
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.engine.scan(space, from, to, visit)
+    }
+}
+
+impl Engine for Recording {
+    fn write(&self, batch: &Batch) -> Result<(), Error> {
+        let mut batches = self.batches.lock();
+        self.engine.write(batch)?;
+        batches.push(batch.clone());
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn flush_cost_bytes(&self) -> u64 {
+        0
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, Error> {
+        self.engine.view()
+    }
+
+    fn reclaim(&self, progress: &dyn Fn(Progress) -> ControlFlow<()>) -> Result<(), Error> {
+        self.engine.reclaim(progress)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
+
+    fn stalls(&self) -> u64 {
+        0
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Memory
+    }
+}
