@@ -10,9 +10,7 @@ mod proposal;
 use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::impls::leader_id_std;
-use openraft::type_config::alias::{
-    CommittedLeaderIdOf, EntryOf, LogIdOf, StoredMembershipOf, VoteOf,
-};
+use openraft::type_config::alias::{LogIdOf, StoredMembershipOf, VoteOf};
 
 pub use membership::{
     PeerNode, decode_membership, decode_stored_membership, encode_membership,
@@ -35,8 +33,9 @@ openraft::declare_raft_types!(
 pub type LogId = LogIdOf<TypeConfig>;
 /// A vote: term, the member it is for, and whether a quorum granted it.
 pub type Vote = VoteOf<TypeConfig>;
-/// An entry of the log.
-pub type Entry = EntryOf<TypeConfig>;
+/// An entry of the log. Spelled out rather than `EntryOf<TypeConfig>`: a trait of ours implemented for
+/// that would count as implemented for every type another crate has.
+pub type Entry = openraft::Entry<CommittedLeaderId, EntryPayload<Proposal, u64, PeerNode>>;
 /// Who votes and who learns.
 pub type Membership = openraft::Membership<u64, PeerNode>;
 /// A membership and the log id that set it.
@@ -44,12 +43,12 @@ pub type StoredMembership = StoredMembershipOf<TypeConfig>;
 /// Where a snapshot ends and who votes there.
 pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 /// The committed part of a leader id: the term.
-pub type CommittedLeaderId = CommittedLeaderIdOf<TypeConfig>;
+pub type CommittedLeaderId = openraft::vote::leader_id_std::CommittedLeaderId<u64>;
 
 /// The log id of `term` and `index`.
 #[must_use]
 pub fn log_id(term: u64, index: u64) -> LogId {
-    LogId::new(CommittedLeaderIdOf::<TypeConfig>::new(term), index)
+    LogId::new(CommittedLeaderId::new(term), index)
 }
 
 /// Why bytes cannot be read as part of an entry.

@@ -50,11 +50,11 @@ impl OnDisk {
     /// Reads them; stops after `bytes_max`, but not before the first.
     pub(super) fn read<E: Entry>(&self, bytes_max: usize) -> Result<Vec<E>, Error> {
         let mut out = Vec::new();
-        let mut left = bytes_max;
+        let mut bytes = 0;
         let mut window = Window::default();
         for region in &self.regions {
             window.turn_to(&region.file);
-            if !region.read(self.from, &mut window, &mut left, &mut out)? {
+            if !region.read(self.from, &mut window, (&mut bytes, bytes_max), &mut out)? {
                 break;
             }
         }
@@ -63,12 +63,12 @@ impl OnDisk {
 }
 
 impl Region {
-    /// False when `left` is used up.
+    /// False when `bytes` of what is read have reached their limit.
     fn read<E: Entry>(
         &self,
         from: u64,
         window: &mut Window,
-        left: &mut usize,
+        (bytes, bytes_max): (&mut usize, usize),
         out: &mut Vec<E>,
     ) -> Result<bool, Error> {
         let (mut at, mut end, mut mask) = (
@@ -103,10 +103,10 @@ impl Region {
                 if next >= from {
                     let entry: E =
                         decode(window.plain(at, len, mask)?).map_err(|what| corrupt(&what))?;
-                    if entry.byte_len() > *left && !out.is_empty() {
+                    *bytes += entry.byte_len();
+                    if *bytes > bytes_max && !out.is_empty() {
                         return Ok(false);
                     }
-                    *left = left.saturating_sub(entry.byte_len());
                     out.push(entry);
                 }
                 next += 1;

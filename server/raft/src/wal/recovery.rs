@@ -294,6 +294,12 @@ impl Scan {
                 finished: Some(state.history.last.map(|last| last.index)),
             });
         }
+        // A summary does not tell of truncations that nothing was appended after.
+        let entries = last_state
+            .history
+            .first_index()
+            .and(last_state.history.last);
+        places.truncate_after(entries.map(|last| last.index));
         for note in std::mem::take(&mut self.notes) {
             match note {
                 Note::Entry(place) => places.note(place),

@@ -4,10 +4,10 @@ use std::io;
 
 use futures::{Stream, TryStreamExt};
 use metastore_raft::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::type_config::alias::SnapshotOf;
-use openraft::OptionalSend;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Machine {
@@ -22,7 +22,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = ();
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, ()>, io::Error> {
-        Ok(Snapshot { meta: self.0.clone(), snapshot: () })
+        Ok(Snapshot {
+            meta: self.0.clone(),
+            snapshot: (),
+        })
     }
 }
 
@@ -51,7 +54,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        let meta = SnapshotMeta {
+            last_log_id: self.applied,
+            last_membership: self.membership.clone(),
+        };
         self.snapshot = Some(meta.clone());
         Builder(meta)
     }
@@ -65,7 +71,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, ()>>, io::Error> {
-        Ok(self.snapshot.clone().map(|meta| Snapshot { meta, snapshot: () }))
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig, ()>>, io::Error> {
+        Ok(self
+            .snapshot
+            .clone()
+            .map(|meta| Snapshot { meta, snapshot: () }))
     }
 }

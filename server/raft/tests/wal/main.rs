@@ -1,0 +1,9 @@
+//! The write-ahead log from outside: against a model, damaged, killed, read while it is written, and without
+//! room.
+
+mod crash;
+mod damage;
+mod model;
+mod readers;
+mod room;
+mod scratch;
