@@ -55,6 +55,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the disk is full: with room again, the same call succeeds and nothing was lost.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Error::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            // RocksDB hands its errors over as text.
+            Error::Storage { source, .. } => source.to_string().contains("No space left on device"),
+            _ => false,
+        }
+    }
+
     /// Wraps an error of the operating system: `.map_err(Error::io("sync", &path))`.
     pub(crate) fn io<'a>(
         action: &'static str,

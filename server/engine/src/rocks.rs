@@ -9,6 +9,7 @@
 //! is final: every later `write` and `flush` fails, reads go on, and the engine must be opened
 //! anew, which is a restart of the process, since what was not flushed is lost.
 
+mod gather;
 mod options;
 mod read;
 mod reclaim;
@@ -16,14 +17,17 @@ mod reclaim;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
-    Cache, ColumnFamily, DB, ErrorKind, FlushOptions, WriteBatch, WriteOptions, properties,
+    Cache, ColumnFamily, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, WriteBatch,
+    WriteBufferManager, WriteOptions, properties,
 };
 
 use crate::batch::Operation;
 use crate::directory::{self, Directory};
 use crate::{Batch, Engine, Error, Kind, Options, Progress, Read, Space, View};
+use gather::Gatherer;
 use read::{Pinned, Reader};
 
 /// Where RocksDB's own files are, inside the engine's directory.
@@ -34,10 +38,20 @@ const OPERATION_OVERHEAD: usize = 16;
 
 /// An engine in RocksDB. See the module for what it promises.
 pub(crate) struct RocksEngine {
-    // Closed before the lock on the directory is given back.
-    db: Arc<DB>,
+    database: Arc<Database>,
     cache: Cache,
+    memtables: WriteBufferManager,
+    memtables_bytes_max: usize,
     write_options: WriteOptions,
+    /// Writes that waited for a flush.
+    waits: AtomicU64,
+    gatherer: Gatherer,
+}
+
+/// An open database and its directory, which views share with the engine.
+struct Database {
+    // Closed before the lock on the directory is given back.
+    db: DB,
     directory: Directory,
 }
 
@@ -47,30 +61,43 @@ impl RocksEngine {
         let directory = Directory::open(path, Kind::RocksDb)?;
         let folder = directory.path().join(FOLDER);
         let cache = Cache::new_lru_cache(options.memory_budget_bytes);
-        let database = options::database(options, &cache);
-        let families =
-            Space::ALL.map(|space| (family_name(space), options::family(options, &cache, space)));
-        let db = DB::open_cf_with_opts(&database, &folder, families)
+        let memtables = options::memtables(options, &cache);
+        let settings = options::database(options, &memtables);
+        let families = Space::ALL
+            .map(|space| (family_name(space), options::family(options, &cache)))
+            .into_iter()
+            .chain([(DEFAULT_COLUMN_FAMILY_NAME, options::unused_family())]);
+        let db = DB::open_cf_with_opts(&settings, &folder, families)
             .map_err(|error| failed("open", &folder, error))?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
+        let database = Arc::new(Database { db, directory });
+        let gatherer = Gatherer::start(Arc::clone(&database))
+            .map_err(Error::io("start a thread for", path))?;
         Ok(Self {
-            db: Arc::new(db),
+            database,
             cache,
+            memtables,
+            memtables_bytes_max: options::memtables_bytes_max(options),
             write_options,
-            directory,
+            waits: AtomicU64::new(0),
+            gatherer,
         })
+    }
+
+    fn db(&self) -> &DB {
+        &self.database.db
     }
 
     fn reader(&self) -> Reader<'_> {
         Reader {
-            db: &self.db,
+            db: self.db(),
             snapshot: None,
         }
     }
 
     fn encode(&self, batch: &Batch) -> WriteBatch {
-        let [record, meta, system] = Space::ALL.map(|space| family(&self.db, space));
+        let [record, meta, system] = Space::ALL.map(|space| family(self.db(), space));
         let family = |space| match space {
             Space::Record => record,
             Space::Meta => meta,
@@ -91,11 +118,32 @@ impl RocksEngine {
         encoded
     }
 
+    /// Waits for a flush where writes came faster than flushes for so long that the budget is
+    /// nearly used up.
+    fn wait_for_memory(&self) -> Result<(), Error> {
+        // Memtables that a scan still holds count in the first number only.
+        if self.memtables.get_usage() < self.memtables_bytes_max
+            || self.flush_cost_bytes() < self.memtables_bytes_max as u64
+        {
+            return Ok(());
+        }
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.flush()
+    }
+
+    /// Tells the error for which RocksDB refuses writes, if it does. A flush asked for meanwhile
+    /// would hold up the thread that looks for room.
+    fn check_not_stopped(&self) -> Result<(), Error> {
+        self.db()
+            .write_opt(WriteBatch::default(), &self.write_options)
+            .map_err(|error| failed("flush", self.db().path(), error))
+    }
+
     /// A number that RocksDB keeps for each family, summed; 0 where it keeps none.
     fn sum(&self, property: &properties::PropName) -> u64 {
         let value = |space| {
-            self.db
-                .property_int_value_cf(family(&self.db, space), property)
+            self.db()
+                .property_int_value_cf(family(self.db(), space), property)
         };
         Space::ALL
             .into_iter()
@@ -151,18 +199,22 @@ impl Read for RocksEngine {
 
 impl Engine for RocksEngine {
     fn write(&self, batch: &Batch) -> Result<(), Error> {
-        self.db
+        self.wait_for_memory()?;
+        self.db()
             .write_opt(self.encode(batch), &self.write_options)
-            .map_err(|error| failed("write", self.db.path(), error))
+            .map_err(|error| failed("write", self.db().path(), error))
     }
 
     fn flush(&self) -> Result<(), Error> {
-        let families = Space::ALL.map(|space| family(&self.db, space));
+        self.check_not_stopped()?;
+        let families = Space::ALL.map(|space| family(self.db(), space));
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db
+        self.db()
             .flush_cfs_opt(&families.each_ref().map(|family| *family), &options)
-            .map_err(|error| failed("flush", self.db.path(), error))
+            .map_err(|error| failed("flush", self.db().path(), error))?;
+        self.gatherer.note_flush();
+        Ok(())
     }
 
     fn flush_cost_bytes(&self) -> u64 {
@@ -170,18 +222,22 @@ impl Engine for RocksEngine {
     }
 
     fn view(&self) -> Result<Box<dyn View>, Error> {
-        Ok(Box::new(Pinned::new(Arc::clone(&self.db), |db| {
-            db.snapshot()
+        let database = Arc::clone(&self.database);
+        Ok(Box::new(Pinned::new(database, |database| {
+            database.db.snapshot()
         })))
     }
 
     fn reclaim(&self, progress: &dyn Fn(Progress) -> ControlFlow<()>) -> Result<(), Error> {
         self.flush()?;
-        reclaim::reclaim(&self.db, progress)
+        reclaim::reclaim(self.db(), progress)?;
+        gather::gather(self.db());
+        Ok(())
     }
 
     fn disk_bytes(&self) -> u64 {
-        directory::file_bytes(self.directory.path()) + directory::file_bytes(self.db.path())
+        directory::file_bytes(self.database.directory.path())
+            + directory::file_bytes(self.db().path())
     }
 
     fn memory_bytes(&self) -> u64 {
@@ -192,11 +248,12 @@ impl Engine for RocksEngine {
     fn stalls(&self) -> u64 {
         let stalls = |space| {
             let stats = self
-                .db
-                .property_value_cf(family(&self.db, space), "rocksdb.cf-write-stall-stats");
+                .db()
+                .property_value_cf(family(self.db(), space), "rocksdb.cf-write-stall-stats");
             stats.ok().flatten().map_or(0, |text| count_stalls(&text))
         };
-        Space::ALL.into_iter().map(stalls).sum()
+        let waits = self.waits.load(Ordering::Relaxed);
+        waits + Space::ALL.into_iter().map(stalls).sum::<u64>()
     }
 
     fn kind(&self) -> Kind {
@@ -231,9 +288,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let engine = RocksEngine::open(folder.path(), &Options::default()).unwrap();
         for space in Space::ALL {
-            let family = family(&engine.db, space);
+            let family = family(engine.db(), space);
             let stats = engine
-                .db
+                .db()
                 .property_value_cf(family, "rocksdb.cf-write-stall-stats")
                 .unwrap()
                 .unwrap();
@@ -244,9 +301,37 @@ mod tests {
                 properties::ESTIMATE_TABLE_READERS_MEM,
                 properties::BACKGROUND_ERRORS,
             ] {
-                let value = engine.db.property_int_value_cf(family, property);
+                let value = engine.db().property_int_value_cf(family, property);
                 assert!(value.unwrap().is_some(), "{property:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_tables_of_many_flushes_are_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = RocksEngine::open(folder.path(), &Options::default()).unwrap();
+        for main in 0..96u64 {
+            let mut batch = Batch::new();
+            for space in Space::ALL {
+                batch.put(space, &main.to_be_bytes(), &[7; 300]);
+            }
+            engine.write(&batch).unwrap();
+            engine.flush().unwrap();
+        }
+        // Closing waits for the merging thread.
+        drop(engine);
+        let engine = RocksEngine::open(folder.path(), &Options::default()).unwrap();
+        let tables = engine.db().live_files().unwrap().len();
+        assert!(tables < 3 * 32, "{tables} tables");
+        for space in Space::ALL {
+            let mut rows = 0;
+            let scanned = engine.scan(space, &[], None, &mut |_, _| {
+                rows += 1;
+                ControlFlow::Continue(())
+            });
+            scanned.unwrap();
+            assert_eq!(rows, 96);
         }
     }
 }

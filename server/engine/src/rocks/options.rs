@@ -8,12 +8,14 @@ use rocksdb::{
     WriteBufferManager,
 };
 
-use crate::{Options, Space};
+use crate::Options;
 
-/// The memtables' share of the budget. They may pass it for as long as a flush takes.
-const WRITE_BUFFER_SHARE: usize = 2;
+/// A flush starts where one family's memtable has this share of the budget, or where those of all
+/// families have twice as much. Writes go on into new memtables meanwhile. As much room must be on
+/// a disk that was full before RocksDB goes on.
+const WRITE_BUFFER_SHARE: usize = 4;
 
-/// Memtables of one family before writes are stopped: far more than the budget lets come about.
+/// Memtables of one family before RocksDB stops writes; the engine itself waits before that.
 const WRITE_BUFFERS: i32 = 16;
 
 /// Tables on level 0 that do not overlap cost little, so writes are slowed late.
@@ -21,7 +23,8 @@ const LEVEL0_SLOWDOWN: i32 = 400;
 const LEVEL0_STOP: i32 = 800;
 
 const BLOCK_BYTES: usize = 16 << 10;
-const TABLE_BYTES: u64 = 32 << 20;
+/// Size of a table once it is merged.
+pub(super) const TABLE_BYTES: usize = 32 << 20;
 const COMPACTION_BYTES: u64 = 256 << 20;
 const LEVEL_BYTES: u64 = 256 << 20;
 
@@ -35,20 +38,26 @@ const MANIFEST_BYTES: usize = 16 << 20;
 const RATE_REFILL_MICROS: i64 = 100_000;
 const RATE_FAIRNESS: i32 = 10;
 
-/// Settings of the database. Memtables are charged to `cache`.
-pub(super) fn database(options: &Options, cache: &Cache) -> Rocks {
+/// What counts the memtables' memory, charges it to `cache` and has them flushed.
+pub(super) fn memtables(options: &Options, cache: &Cache) -> WriteBufferManager {
+    let bytes = 2 * write_buffer_bytes(options);
+    WriteBufferManager::new_write_buffer_manager_with_cache(bytes, false, cache.clone())
+}
+
+/// Bytes of memtables at which a write waits for a flush.
+pub(super) fn memtables_bytes_max(options: &Options) -> usize {
+    3 * write_buffer_bytes(options)
+}
+
+/// Settings of the database.
+pub(super) fn database(options: &Options, memtables: &WriteBufferManager) -> Rocks {
     let mut rocks = Rocks::default();
     rocks.create_if_missing(true);
     rocks.create_missing_column_families(true);
     rocks.set_atomic_flush(true);
     rocks.set_paranoid_checks(true);
 
-    let write_buffers = options.memory_budget_bytes / WRITE_BUFFER_SHARE;
-    rocks.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
-        write_buffers,
-        false,
-        cache.clone(),
-    ));
+    rocks.set_write_buffer_manager(memtables);
     rocks.set_max_open_files(i32::try_from(options.open_files).unwrap_or(i32::MAX));
     rocks.set_skip_stats_update_on_db_open(true);
 
@@ -76,16 +85,14 @@ pub(super) fn database(options: &Options, cache: &Cache) -> Rocks {
 }
 
 /// Settings of a space's column family.
-pub(super) fn family(options: &Options, cache: &Cache, space: Space) -> Rocks {
+pub(super) fn family(options: &Options, cache: &Cache) -> Rocks {
     let mut rocks = Rocks::default();
-    // The budget decides when memtables are flushed, not the size of one of them.
-    rocks.set_write_buffer_size(options.memory_budget_bytes);
+    rocks.set_write_buffer_size(write_buffer_bytes(options));
     rocks.set_max_write_buffer_number(WRITE_BUFFERS);
-    rocks.set_arena_block_size(arena_block_bytes(space));
 
     rocks.set_block_based_table_factory(&tables(cache));
     rocks.set_compression_type(DBCompressionType::Lz4);
-    rocks.set_target_file_size_base(TABLE_BYTES);
+    rocks.set_target_file_size_base(TABLE_BYTES as u64);
     rocks.set_max_bytes_for_level_base(LEVEL_BYTES);
     rocks.set_max_compaction_bytes(COMPACTION_BYTES);
     rocks.set_level_compaction_dynamic_level_bytes(true);
@@ -95,6 +102,17 @@ pub(super) fn family(options: &Options, cache: &Cache, space: Space) -> Rocks {
     rocks.set_soft_pending_compaction_bytes_limit(0);
     rocks.set_hard_pending_compaction_bytes_limit(0);
     rocks
+}
+
+/// Settings of the family that RocksDB insists on and nothing is written to.
+pub(super) fn unused_family() -> Rocks {
+    let mut rocks = Rocks::default();
+    rocks.set_write_buffer_size(64 << 10);
+    rocks
+}
+
+fn write_buffer_bytes(options: &Options) -> usize {
+    options.memory_budget_bytes / WRITE_BUFFER_SHARE
 }
 
 /// Blocks whose indexes are in the cache too, in partitions, so that memory does not grow with
@@ -108,12 +126,4 @@ fn tables(cache: &Cache) -> BlockBasedOptions {
     tables.set_cache_index_and_filter_blocks_with_high_priority(true);
     tables.set_pin_top_level_index_and_filter(true);
     tables
-}
-
-/// Memory is taken in steps of this size, and a step in every family is what a flush leaves.
-fn arena_block_bytes(space: Space) -> usize {
-    match space {
-        Space::Record | Space::Meta => 1 << 20,
-        Space::System => 64 << 10,
-    }
 }

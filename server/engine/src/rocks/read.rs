@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rocksdb::{DB, DBPinnableSlice, ReadOptions, Snapshot};
 use self_cell::self_cell;
 
-use super::{failed, family};
+use super::{Database, failed, family};
 use crate::{Error, Read, Space, View};
 
 /// Reads of the present, or of a snapshot.
@@ -21,7 +21,7 @@ pub(super) struct Reader<'a> {
 self_cell!(
     /// A snapshot with its share in the database, so that it may outlive the engine.
     pub(super) struct Pinned {
-        owner: Arc<DB>,
+        owner: Arc<Database>,
         #[covariant]
         dependent: Snapshot,
     }
@@ -91,7 +91,7 @@ impl Read for Reader<'_> {
 impl Pinned {
     fn reader(&self) -> Reader<'_> {
         Reader {
-            db: self.borrow_owner(),
+            db: &self.borrow_owner().db,
             snapshot: Some(self.borrow_dependent()),
         }
     }
