@@ -1,0 +1,109 @@
+//! Connections to the peer URLs of other members.
+//!
+//! Promises the way there: TCP or a socket in the file system, plain or TLS by the URL's scheme, from the local
+//! address where one is set. Speaks no protocol.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
+
+use crate::stream::Stream;
+use crate::tls::PeerClientTls;
+use crate::url::Url;
+
+/// Opens connections to other members. A clone is another handle.
+#[derive(Clone)]
+pub struct Dialer {
+    tls: Option<PeerClientTls>,
+    local_address: Option<IpAddr>,
+    timeout: Duration,
+}
+
+impl Dialer {
+    /// `tls` is needed for `https` and `unixs`; `timeout` bounds one attempt (etcd: a second and the election
+    /// timeout, `PeerDialTimeout`).
+    pub fn new(
+        tls: Option<PeerClientTls>,
+        local_address: Option<IpAddr>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            tls,
+            local_address,
+            timeout,
+        }
+    }
+
+    /// Connects to the member at `url`, the TLS handshake included.
+    ///
+    /// # Errors
+    /// Where nobody answers in time, or the member is not who it should be.
+    pub async fn connect(&self, url: &str) -> io::Result<Stream> {
+        let url =
+            Url::parse(url).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        tokio::time::timeout(self.timeout, self.connect_to(&url))
+            .await
+            .unwrap_or_else(|_| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("dial {url}: i/o timeout"),
+                ))
+            })
+    }
+
+    async fn connect_to(&self, url: &Url) -> io::Result<Stream> {
+        let tls = match (&self.tls, url.is_secure()) {
+            (tls, true) => Some(tls.as_ref().ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{url} needs TLS, which is not set up"),
+                )
+            })?),
+            (_, false) => None,
+        };
+        if let Some(path) = url.socket_path() {
+            let stream = UnixStream::connect(path).await?;
+            let host = if url.host().is_empty() {
+                "localhost"
+            } else {
+                url.host()
+            };
+            return Ok(match tls {
+                Some(tls) => Stream::UnixTls(Box::new(tls.connect(host, stream).await?)),
+                None => Stream::Unix(stream),
+            });
+        }
+        let stream = self.connect_tcp(url).await?;
+        stream.set_nodelay(true)?;
+        Ok(match tls {
+            Some(tls) => Stream::TcpTls(Box::new(tls.connect(url.host(), stream).await?)),
+            None => Stream::Tcp(stream),
+        })
+    }
+
+    async fn connect_tcp(&self, url: &Url) -> io::Result<TcpStream> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("no address of {url}"));
+        for address in lookup_host(url.authority()).await? {
+            match self.connect_from(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_from(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let Some(local) = self.local_address else {
+            return TcpStream::connect(address).await;
+        };
+        let socket = if local.is_ipv6() {
+            TcpSocket::new_v6()?
+        } else {
+            TcpSocket::new_v4()?
+        };
+        socket.bind(SocketAddr::new(local, 0))?;
+        socket.connect(address).await
+    }
+}
