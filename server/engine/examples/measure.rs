@@ -46,7 +46,10 @@ fn measure(kind: Kind, rows: u64, folder: &Path) -> Result<(), Error> {
         get(&*engine, rows, 100_000)
     })?;
     report("get_many of 1000 adjacent rows", 1_000_000, || {
-        get_many(&*engine, rows)
+        get_many(&*engine, rows, 1)
+    })?;
+    report("get_many of 1000 rows far apart", 100_000, || {
+        get_many(&*engine, rows, 997)
     })?;
     report("scan of Meta", rows, || scan(&*engine, Space::Meta))?;
     report("scan of Record", rows, || scan(&*engine, Space::Record))?;
@@ -60,9 +63,14 @@ fn measure(kind: Kind, rows: u64, folder: &Path) -> Result<(), Error> {
     );
     drop(engine);
 
-    let started = Instant::now();
+    let (started, cpu_before) = (Instant::now(), cpu());
     let engine = open(kind, folder)?;
-    println!("{:<34} {:>8.1} ms", "open", millis(started.elapsed()));
+    println!(
+        "{:<34} {:>8.1} ms, {:.0} ms of CPU",
+        "open",
+        millis(started.elapsed()),
+        millis(cpu() - cpu_before)
+    );
     report("first scan of Meta", rows, || scan(&*engine, Space::Meta))?;
     beside_flushes(&engine, rows)?;
     delete(&*engine, rows)?;
@@ -109,7 +117,7 @@ fn write(engine: &dyn Engine, from: u64, to: u64) -> Result<(), Error> {
     let cpu_before = cpu();
     let mut making_up = Duration::ZERO;
     for main in (from..to).step_by(BATCH_ROWS as usize) {
-        let started = Instant::now();
+        let cpu_started = thread_cpu();
         batch.clear();
         for main in main..main + BATCH_ROWS {
             fill(&mut record, main);
@@ -118,8 +126,8 @@ fn write(engine: &dyn Engine, from: u64, to: u64) -> Result<(), Error> {
             batch.put(Space::Meta, &key(main), &meta);
         }
         batch.put(Space::System, b"applied", &main.to_le_bytes());
+        making_up += thread_cpu().saturating_sub(cpu_started);
         let made = Instant::now();
-        making_up += made - started;
         engine.write(&batch)?;
         in_engine += made.elapsed();
         slowest = slowest.max(made.elapsed());
@@ -145,10 +153,12 @@ fn get(engine: &dyn Engine, rows: u64, count: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn get_many(engine: &dyn Engine, rows: u64) -> Result<(), Error> {
-    for round in 0..1000 {
-        let from = round * 104_729 % (rows - 1000);
-        let keys: Vec<[u8; 12]> = (from..from + 1000).map(key).collect();
+/// Gets a thousand rows at a time, of which each is `step` rows behind the one before it.
+fn get_many(engine: &dyn Engine, rows: u64, step: u64) -> Result<(), Error> {
+    let rounds = if step == 1 { 1000 } else { 100 };
+    for round in 0..rounds {
+        let from = round * 104_729 % (rows - 1000 * step);
+        let keys: Vec<[u8; 12]> = (0..1000).map(|number| key(from + number * step)).collect();
         let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let values = engine.get_many(Space::Record, &keys)?;
         assert!(values.iter().all(Option::is_some));
@@ -170,13 +180,14 @@ fn scan(engine: &dyn Engine, space: Space) -> Result<(), Error> {
 fn beside_flushes(engine: &Arc<dyn Engine>, rows: u64) -> Result<(), Error> {
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let flushes = scope.spawn(|| -> Result<(u32, Duration), Error> {
-            let (mut count, started) = (0, Instant::now());
+        let flushes = scope.spawn(|| -> Result<Duration, Error> {
+            let mut slowest = Duration::ZERO;
             while !is_done.load(Ordering::Acquire) {
+                let started = Instant::now();
                 engine.flush()?;
-                count += 1;
+                slowest = slowest.max(started.elapsed());
             }
-            Ok((count, started.elapsed()))
+            Ok(slowest)
         });
         let mut slowest = Duration::ZERO;
         let reads = scope.spawn(|| -> Result<Vec<Duration>, Error> {
@@ -206,11 +217,11 @@ fn beside_flushes(engine: &Arc<dyn Engine>, rows: u64) -> Result<(), Error> {
         }
         is_done.store(true, Ordering::Release);
         let times = reads.join().expect("no panic")?;
-        let (count, elapsed) = flushes.join().expect("no panic")?;
+        let flush = flushes.join().expect("no panic")?;
         println!(
-            "{:<34} {:>8.1} ms each; beside them reads p50 {:.1} us, p99 {:.1} us, slowest {:.2} ms; slowest write {:.2} ms",
+            "{:<34} {:>8.1} ms at most; beside them reads p50 {:.1} us, p99 {:.1} us, slowest {:.2} ms; slowest write {:.2} ms",
             "flushes",
-            millis(elapsed) / f64::from(count),
+            millis(flush),
             micros(times[times.len() / 2]),
             micros(times[times.len() * 99 / 100]),
             millis(times[times.len() - 1]),
@@ -273,6 +284,16 @@ fn cpu() -> Duration {
             .sum::<u64>()
             * 10,
     )
+}
+
+/// CPU time of this thread.
+fn thread_cpu() -> Duration {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = stat
+        .split_whitespace()
+        .next()
+        .and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 fn rss() -> u64 {

@@ -79,6 +79,9 @@ impl Default for Options {
     }
 }
 
+/// What a scan calls with each row's key and value, and which may stop it.
+pub type Visit<'a> = &'a mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a);
+
 /// Reading rows, from an engine as it is now or from a [`View`].
 pub trait Read {
     /// The value of `key`.
@@ -94,7 +97,7 @@ pub trait Read {
         space: Space,
         from: &[u8],
         to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), Error>;
 }
 

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use batch::{Batch, Operation, Operations};
-pub use engine::{Engine, Kind, Options, Progress, Read, Space, View};
+pub use engine::{Engine, Kind, Options, Progress, Read, Space, View, Visit};
 pub use error::Error;
 
 /// Opens the engine in `directory`, which is created where it does not exist.

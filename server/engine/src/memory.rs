@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::batch::Operation;
 use crate::directory::{self, Directory};
-use crate::{Batch, Engine, Error, Kind, Progress, Read, Space, View};
+use crate::{Batch, Engine, Error, Kind, Progress, Read, Space, View, Visit};
 use tree::Tree;
 
 /// An engine in memory. See the module for what its calls cost.
@@ -99,7 +99,7 @@ impl Read for Spaces {
         space: Space,
         from: &[u8],
         to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), Error> {
         if to.is_none_or(|to| from < to) {
             // Where it stopped is the visitor's business.
@@ -125,7 +125,7 @@ impl Read for MemoryEngine {
         space: Space,
         from: &[u8],
         to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), Error> {
         self.pin().scan(space, from, to, visit)
     }

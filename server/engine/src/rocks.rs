@@ -26,7 +26,7 @@ use rocksdb::{
 
 use crate::batch::Operation;
 use crate::directory::{self, Directory};
-use crate::{Batch, Engine, Error, Kind, Options, Progress, Read, Space, View};
+use crate::{Batch, Engine, Error, Kind, Options, Progress, Read, Space, View, Visit};
 use gather::Gatherer;
 use read::{Pinned, Reader};
 
@@ -64,11 +64,13 @@ impl RocksEngine {
         let memtables = options::memtables(options, &cache);
         let settings = options::database(options, &memtables);
         let families = Space::ALL
-            .map(|space| (family_name(space), options::family(options, &cache)))
+            .map(|space| (family_name(space), options::family(options, &cache, space)))
             .into_iter()
             .chain([(DEFAULT_COLUMN_FAMILY_NAME, options::unused_family())]);
         let db = DB::open_cf_with_opts(&settings, &folder, families)
             .map_err(|error| failed("open", &folder, error))?;
+        // The folder may be new, and RocksDB syncs only what is in it.
+        directory::sync(directory.path())?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
         let database = Arc::new(Database { db, directory });
@@ -191,7 +193,7 @@ impl Read for RocksEngine {
         space: Space,
         from: &[u8],
         to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), Error> {
         self.reader().scan(space, from, to, visit)
     }

@@ -1,5 +1,7 @@
 //! One suite, run against every engine of this build.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod suite {
     pub(crate) mod crash;
     pub(crate) mod disk_errors;
@@ -67,7 +69,10 @@ run_with_every_engine! {
     }
     model::{ an_engine_is_a_btree_map_across_reopens }
     crash::{ a_killed_process_leaves_a_prefix_of_its_batches }
-    disk_errors::{ an_engine_that_ran_out_of_room_says_so_and_loses_nothing }
+    disk_errors::{
+        an_engine_that_ran_out_of_room_says_so_and_loses_nothing,
+        a_write_that_the_system_refuses_is_never_taken_for_durable,
+    }
 }
 
 #[test]
@@ -77,5 +82,10 @@ fn child_writes_until_it_is_killed() {
 
 #[test]
 fn child_runs_out_of_room() {
-    suite::disk_errors::child();
+    suite::disk_errors::child_without_room();
+}
+
+#[test]
+fn child_is_refused_large_files() {
+    suite::disk_errors::child_with_small_files();
 }

@@ -125,9 +125,7 @@ fn write_file(path: &Path, generation: u64, spaces: &Spaces) -> io::Result<()> {
     let mut end = [0; 32];
     for space in Space::ALL {
         let tree = spaces.tree(space);
-        tree.leaves(&mut |leaf| {
-            writer.block(space as u8, leaf.rows(), |buffer| leaf.encode(buffer))
-        })?;
+        tree.leaves(|leaf| writer.block(space as u8, leaf.rows(), |buffer| leaf.encode(buffer)))?;
         let at = 8 + 8 * space as usize;
         end[at..at + 8].copy_from_slice(&(tree.size().rows as u64).to_le_bytes());
     }

@@ -1,19 +1,35 @@
 //! A leaf of the memory engine's tree: some dozens of rows packed into one buffer.
 //!
-//! Promises: rows ascend by key; a row costs its bytes, two to six bytes of lengths and four of
-//! position. Replaced and removed rows leave garbage, which stays below a quarter of the buffer.
+//! Promises: rows ascend by key; a row costs its bytes, two to six bytes of lengths and eight of
+//! position and hint. Replaced and removed rows leave garbage, which stays below a quarter of the buffer.
 //! Must not know its neighbours.
+
+use std::ops::Range;
 
 /// Bytes that a leaf takes before rows go to the next one. A row larger than this has its own.
 pub(super) const LEAF_BYTES: usize = if cfg!(test) { 256 } else { 32 << 10 };
+
+/// Bytes of a key before its hint. Those of a revision change once in four thousand million.
+const HEAD: usize = 4;
+
+/// Where a row is, and as much of its key as spares most looks at the row while searching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    at: u32,
+    /// The four bytes of the key behind its head, with zeros where it is shorter.
+    hint: u32,
+}
 
 /// Rows in ascending order of their keys.
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     /// Rows in order of arrival: key length, value length (both LEB128), key, value.
     bytes: Vec<u8>,
-    /// Where each row begins, in order of the keys.
-    slots: Vec<u32>,
+    /// The rows in order of their keys.
+    slots: Vec<Slot>,
+    /// Whether all keys have the same first [`HEAD`] bytes, so that the slots' hints have the
+    /// order of the keys.
+    has_hints: bool,
     /// Bytes of rows that no slot points to.
     garbage: usize,
 }
@@ -30,8 +46,7 @@ impl Leaf {
     pub(super) fn for_appends() -> Self {
         Self {
             bytes: Vec::with_capacity(LEAF_BYTES),
-            slots: Vec::new(),
-            garbage: 0,
+            ..Self::default()
         }
     }
 
@@ -42,14 +57,20 @@ impl Leaf {
         }
         let mut slots = Vec::with_capacity(rows.min(bytes.len()));
         let mut at = 0;
+        let mut first_key: Option<&[u8]> = None;
         let mut previous: Option<&[u8]> = None;
+        let mut has_hints = true;
         while at < bytes.len() {
             let row = Row::parse(&bytes[at..]).ok_or("row exceeds its block")?;
             if previous.is_some_and(|previous| previous >= row.key) {
                 return Err("keys do not ascend");
             }
             previous = Some(row.key);
-            slots.push(u32::try_from(at).expect("checked above"));
+            has_hints &= have_same_head(first_key.get_or_insert(row.key), row.key);
+            slots.push(Slot {
+                at: u32::try_from(at).expect("checked above"),
+                hint: hint(row.key),
+            });
             at += row.size;
         }
         if slots.len() != rows {
@@ -58,6 +79,7 @@ impl Leaf {
         Ok(Self {
             bytes,
             slots,
+            has_hints,
             garbage: 0,
         })
     }
@@ -84,7 +106,7 @@ impl Leaf {
 
     /// Bytes of memory held.
     pub(super) fn held(&self) -> usize {
-        self.bytes.capacity() + self.slots.capacity() * size_of::<u32>()
+        self.bytes.capacity() + self.slots.capacity() * size_of::<Slot>()
     }
 
     pub(super) fn row(&self, index: usize) -> (&[u8], &[u8]) {
@@ -103,14 +125,24 @@ impl Leaf {
 
     /// The row with `key`, or where it would be.
     pub(super) fn find(&self, key: &[u8]) -> Result<usize, usize> {
-        self.slots
-            .binary_search_by(|&at| parse(&self.bytes, at).key.cmp(key))
+        let full = |slot: &Slot| parse(&self.bytes, slot.at).key.cmp(key);
+        match self.slots.first() {
+            Some(first) if self.has_hints => {
+                if !have_same_head(parse(&self.bytes, first.at).key, key) {
+                    return self.slots.binary_search_by(full);
+                }
+                let hint = hint(key);
+                self.slots
+                    .binary_search_by(|slot| slot.hint.cmp(&hint).then_with(|| full(slot)))
+            }
+            _ => self.slots.binary_search_by(full),
+        }
     }
 
     /// As [`Leaf::find`]; quick where `key` belongs behind the last row.
     pub(super) fn find_to_write(&self, key: &[u8]) -> Result<usize, usize> {
         match self.slots.last() {
-            Some(&last) if parse(&self.bytes, last).key >= key => self.find(key),
+            Some(last) if parse(&self.bytes, last.at).key >= key => self.find(key),
             _ => Err(self.slots.len()),
         }
     }
@@ -127,8 +159,19 @@ impl Leaf {
         if self.garbage > 0 && self.bytes.len() + size > self.bytes.capacity() {
             *self = self.copy(0..self.slots.len(), self.live() + size);
         }
-        let at = self.append(key, value);
-        self.slots.insert(index, at);
+        let slot = Slot {
+            at: self.end(),
+            hint: hint(key),
+        };
+        self.has_hints = match self.slots.first() {
+            Some(first) => self.has_hints && have_same_head(parse(&self.bytes, first.at).key, key),
+            None => have_same_head(key, key),
+        };
+        write_length(&mut self.bytes, key.len());
+        write_length(&mut self.bytes, value.len());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.slots.insert(index, slot);
     }
 
     /// Gives the row at `index` another value.
@@ -136,7 +179,7 @@ impl Leaf {
         let row = self.at(index);
         let (key_len, size) = (row.key.len(), row.size);
         let old_len = row.value.len();
-        let end = self.slots[index] as usize + size;
+        let end = self.slots[index].at as usize + size;
         if old_len == value.len() {
             self.bytes[end - old_len..end].copy_from_slice(value);
             return;
@@ -148,11 +191,11 @@ impl Leaf {
         self.bytes.extend_from_within(key_end - key_len..key_end);
         self.bytes.extend_from_slice(value);
         self.garbage += size;
-        self.slots[index] = at;
+        self.slots[index].at = at;
         self.sweep();
     }
 
-    pub(super) fn remove(&mut self, rows: std::ops::Range<usize>) {
+    pub(super) fn remove(&mut self, rows: Range<usize>) {
         for index in rows.clone() {
             self.garbage += self.at(index).size;
         }
@@ -172,11 +215,12 @@ impl Leaf {
         if self.garbage > 0 || self.bytes.capacity() < self.bytes.len() + right.live() {
             *self = self.copy(0..self.slots.len(), self.live() + right.live());
         }
-        for index in 0..right.rows() {
-            let at = self.end();
-            self.bytes.extend_from_slice(right.raw(index));
-            self.slots.push(at);
+        if right.rows() == 0 {
+            return;
         }
+        self.has_hints = right.has_hints
+            && (self.rows() == 0 || (self.has_hints && have_same_head(self.key(0), right.key(0))));
+        self.push_rows(right, 0..right.rows());
     }
 
     /// Gives back the room to append: no more rows are expected.
@@ -187,18 +231,26 @@ impl Leaf {
         }
     }
 
-    fn copy(&self, rows: std::ops::Range<usize>, capacity: usize) -> Leaf {
+    fn copy(&self, rows: Range<usize>, capacity: usize) -> Leaf {
         let size: usize = rows.clone().map(|index| self.at(index).size).sum();
         let mut leaf = Leaf {
             bytes: Vec::with_capacity(size.max(capacity)),
             slots: Vec::with_capacity(rows.len()),
+            has_hints: self.has_hints,
             garbage: 0,
         };
-        for index in rows {
-            leaf.slots.push(leaf.end());
-            leaf.bytes.extend_from_slice(self.raw(index));
-        }
+        leaf.push_rows(self, rows);
         leaf
+    }
+
+    fn push_rows(&mut self, from: &Leaf, rows: Range<usize>) {
+        for index in rows {
+            self.slots.push(Slot {
+                at: self.end(),
+                hint: from.slots[index].hint,
+            });
+            self.bytes.extend_from_slice(from.raw(index));
+        }
     }
 
     fn sweep(&mut self) {
@@ -207,25 +259,16 @@ impl Leaf {
         }
     }
 
-    fn append(&mut self, key: &[u8], value: &[u8]) -> u32 {
-        let at = self.end();
-        write_length(&mut self.bytes, key.len());
-        write_length(&mut self.bytes, value.len());
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
-        at
-    }
-
     fn end(&self) -> u32 {
         u32::try_from(self.bytes.len()).expect("a leaf is one large row or 32 KiB of small ones")
     }
 
     fn at(&self, index: usize) -> Row<'_> {
-        parse(&self.bytes, self.slots[index])
+        parse(&self.bytes, self.slots[index].at)
     }
 
     fn raw(&self, index: usize) -> &[u8] {
-        let at = self.slots[index] as usize;
+        let at = self.slots[index].at as usize;
         &self.bytes[at..at + self.at(index).size]
     }
 }
@@ -253,6 +296,26 @@ impl<'a> Row<'a> {
 
 fn parse(bytes: &[u8], at: u32) -> Row<'_> {
     Row::parse(&bytes[at as usize..]).expect("a slot points to a whole row")
+}
+
+/// Whether both keys have a head, and the same one.
+fn have_same_head(a: &[u8], b: &[u8]) -> bool {
+    match (a.first_chunk::<HEAD>(), b.first_chunk::<HEAD>()) {
+        (Some(a), Some(b)) => a == b,
+        _ => false,
+    }
+}
+
+fn hint(key: &[u8]) -> u32 {
+    match key.get(HEAD..HEAD + 4) {
+        Some(bytes) => u32::from_be_bytes(bytes.try_into().expect("four bytes")),
+        None => {
+            let mut padded = [0; 4];
+            let rest = key.get(HEAD..).unwrap_or_default();
+            padded[..rest.len()].copy_from_slice(rest);
+            u32::from_be_bytes(padded)
+        }
+    }
 }
 
 fn encoded_size(key: &[u8], value: &[u8]) -> usize {

@@ -8,6 +8,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use super::leaf::{LEAF_BYTES, Leaf};
+use crate::Visit;
 
 /// Children of an inner node.
 const FANOUT: usize = if cfg!(test) { 4 } else { 64 };
@@ -43,12 +44,20 @@ enum Node {
 /// `firsts[i + 1]`. All leaves are equally deep.
 #[derive(Clone, Debug, Default)]
 struct Inner {
-    firsts: Vec<Box<[u8]>>,
+    firsts: Vec<First>,
     children: Vec<Arc<Node>>,
 }
 
+/// The lower bound of a child's keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct First {
+    /// The first eight bytes of the key, which decide most comparisons without a look elsewhere.
+    hint: u64,
+    key: Box<[u8]>,
+}
+
 /// What a node gives its parent when it is full: the node to its right, and that node's bound.
-type Split = Option<(Box<[u8]>, Arc<Node>)>;
+type Split = Option<(First, Arc<Node>)>;
 
 impl Default for Tree {
     fn default() -> Self {
@@ -63,10 +72,10 @@ impl Tree {
     /// Builds a tree of leaves that are not empty and whose keys ascend.
     pub(super) fn from_leaves(leaves: Vec<Leaf>) -> Self {
         let mut size = Size::default();
-        let mut level: Vec<(Box<[u8]>, Arc<Node>)> = Vec::with_capacity(leaves.len());
+        let mut level: Vec<(First, Arc<Node>)> = Vec::with_capacity(leaves.len());
         for leaf in leaves {
             size.add(&leaf);
-            level.push((leaf.key(0).into(), Arc::new(Node::Leaf(leaf))));
+            level.push((First::new(leaf.key(0)), Arc::new(Node::Leaf(leaf))));
         }
         while level.len() > 1 {
             let mut above = Vec::with_capacity(level.len().div_ceil(FANOUT));
@@ -102,7 +111,7 @@ impl Tree {
         if let Some((first, right)) = insert(&mut self.root, key, value, &mut self.size) {
             let left = std::mem::replace(&mut self.root, Arc::new(Node::Leaf(Leaf::default())));
             self.root = Arc::new(Node::Inner(Inner {
-                firsts: vec![Box::default(), first],
+                firsts: vec![First::default(), first],
                 children: vec![left, right],
             }));
         }
@@ -124,18 +133,13 @@ impl Tree {
     }
 
     /// Visits the rows with `from <= key < to` in ascending order until `visit` breaks.
-    pub(super) fn scan(
-        &self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    pub(super) fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> ControlFlow<()> {
         scan(&self.root, from, to, visit)
     }
 
     /// Visits the leaves that are not empty, in ascending order of their keys.
-    pub(super) fn leaves<E>(&self, visit: &mut dyn FnMut(&Leaf) -> Result<(), E>) -> Result<(), E> {
-        leaves(&self.root, visit)
+    pub(super) fn leaves<E>(&self, mut visit: impl FnMut(&Leaf) -> Result<(), E>) -> Result<(), E> {
+        leaves(&self.root, &mut visit)
     }
 
     fn lower_root(&mut self) {
@@ -185,15 +189,36 @@ impl Size {
     }
 }
 
+impl First {
+    fn new(key: &[u8]) -> Self {
+        Self {
+            hint: hint(key),
+            key: key.into(),
+        }
+    }
+}
+
+/// A number that never orders two keys otherwise than their bytes do.
+fn hint(key: &[u8]) -> u64 {
+    match key.first_chunk::<8>() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => {
+            let mut padded = [0; 8];
+            padded[..key.len()].copy_from_slice(key);
+            u64::from_be_bytes(padded)
+        }
+    }
+}
+
 impl Inner {
     /// The child whose range `key` is in.
     fn child_of(&self, key: &[u8]) -> usize {
+        let hint = hint(key);
+        let is_up_to_key =
+            |first: &First| first.hint < hint || (first.hint == hint && &*first.key <= key);
         match self.firsts.last() {
-            Some(last) if &**last <= key => self.firsts.len() - 1,
-            _ => self
-                .firsts
-                .partition_point(|first| &**first <= key)
-                .saturating_sub(1),
+            Some(last) if is_up_to_key(last) => self.firsts.len() - 1,
+            _ => self.firsts.partition_point(is_up_to_key).saturating_sub(1),
         }
     }
 
@@ -268,7 +293,7 @@ fn insert(node: &mut Arc<Node>, key: &[u8], value: &[u8], size: &mut Size) -> Sp
             size.add(leaf);
             let right = right?;
             size.add(&right);
-            Some((right.key(0).into(), Arc::new(Node::Leaf(right))))
+            Some((First::new(right.key(0)), Arc::new(Node::Leaf(right))))
         }
         Node::Inner(inner) => {
             let index = inner.child_of(key);
@@ -369,12 +394,7 @@ fn remove_range(node: &mut Arc<Node>, from: &[u8], to: &[u8], size: &mut Size) {
     }
 }
 
-fn scan(
-    node: &Node,
-    from: &[u8],
-    to: Option<&[u8]>,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-) -> ControlFlow<()> {
+fn scan(node: &Node, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> ControlFlow<()> {
     match node {
         Node::Leaf(leaf) => {
             let bound = |key| leaf.find(key).unwrap_or_else(|index| index);
@@ -393,7 +413,7 @@ fn scan(
     ControlFlow::Continue(())
 }
 
-fn leaves<E>(node: &Node, visit: &mut dyn FnMut(&Leaf) -> Result<(), E>) -> Result<(), E> {
+fn leaves<E>(node: &Node, visit: &mut impl FnMut(&Leaf) -> Result<(), E>) -> Result<(), E> {
     match node {
         Node::Leaf(leaf) if leaf.rows() == 0 => Ok(()),
         Node::Leaf(leaf) => visit(leaf),
@@ -405,173 +425,4 @@ fn leaves<E>(node: &Node, visit: &mut dyn FnMut(&Leaf) -> Result<(), E>) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Append(usize),
-        Insert(Vec<u8>, usize),
-        Remove(Vec<u8>),
-        RemoveRange(Vec<u8>, Vec<u8>),
-        Pin,
-        Rebuild,
-    }
-
-    fn key() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![
-            (0..400u16).prop_map(|number| number.to_be_bytes().to_vec()),
-            proptest::collection::vec(any::<u8>(), 0..3),
-        ]
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let size = prop_oneof![Just(0usize), 1..40usize, 100..600usize];
-        prop_oneof![
-            4 => size.clone().prop_map(Step::Append),
-            4 => (key(), size).prop_map(|(key, size)| Step::Insert(key, size)),
-            3 => key().prop_map(Step::Remove),
-            1 => (key(), key()).prop_map(|(from, to)| Step::RemoveRange(from, to)),
-            1 => Just(Step::Pin),
-            1 => Just(Step::Rebuild),
-        ]
-    }
-
-    fn apply(step: &Step, number: u32, tree: &mut Tree, model: &mut Model) {
-        match step {
-            Step::Append(size) => {
-                let key = [&[1][..], &number.to_be_bytes()].concat();
-                tree.insert(&key, &vec![7; *size]);
-                model.insert(key, vec![7; *size]);
-            }
-            Step::Insert(key, size) => {
-                tree.insert(key, &vec![number as u8; *size]);
-                model.insert(key.clone(), vec![number as u8; *size]);
-            }
-            Step::Remove(key) => {
-                tree.remove(key);
-                model.remove(key);
-            }
-            Step::RemoveRange(from, to) => {
-                tree.remove_range(from, to);
-                model.retain(|key, _| key < from || key >= to);
-            }
-            Step::Pin => {}
-            Step::Rebuild => *tree = rebuilt(tree),
-        }
-    }
-
-    fn rebuilt(tree: &Tree) -> Tree {
-        let mut blocks = Vec::new();
-        let read: Result<(), ()> = tree.leaves(&mut |leaf| {
-            let mut block = Vec::new();
-            leaf.encode(&mut block);
-            blocks.push(Leaf::decode(block, leaf.rows()).unwrap());
-            Ok(())
-        });
-        read.unwrap();
-        Tree::from_leaves(blocks)
-    }
-
-    fn check(tree: &Tree, model: &Model) {
-        let mut rows = Vec::new();
-        let _ = tree.scan(&[], None, &mut |key, value| {
-            rows.push((key.to_vec(), value.to_vec()));
-            ControlFlow::Continue(())
-        });
-        let expected: Vec<_> = model.clone().into_iter().collect();
-        assert_eq!(rows, expected);
-        for (key, value) in model {
-            assert_eq!(tree.get(key), Some(&value[..]));
-        }
-        assert_eq!(tree.size().rows, model.len());
-        let mut size = Size::default();
-        check_node(&tree.root, None, None, &mut size);
-        if size.rows > 0 {
-            assert_eq!(tree.size(), size);
-        }
-    }
-
-    /// Checks the bounds of every node and returns its height.
-    fn check_node(node: &Node, from: Option<&[u8]>, to: Option<&[u8]>, size: &mut Size) -> usize {
-        match node {
-            Node::Leaf(leaf) => {
-                size.add(leaf);
-                for index in 0..leaf.rows() {
-                    let key = leaf.key(index);
-                    assert!(from.is_none_or(|from| from <= key));
-                    assert!(to.is_none_or(|to| key < to));
-                }
-                0
-            }
-            Node::Inner(inner) => {
-                assert_eq!(inner.firsts.len(), inner.children.len());
-                assert!((1..=FANOUT).contains(&inner.children.len()));
-                let heights: Vec<usize> = (0..inner.children.len())
-                    .map(|index| {
-                        let from = if index == 0 {
-                            from
-                        } else {
-                            Some(&*inner.firsts[index])
-                        };
-                        let to = inner.firsts.get(index + 1).map_or(to, |next| Some(&**next));
-                        check_node(&inner.children[index], from, to, size)
-                    })
-                    .collect();
-                assert!(heights.iter().all(|height| *height == heights[0]));
-                heights[0] + 1
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-
-        #[test]
-        fn a_tree_is_a_btree_map_and_its_clones_never_change(
-            steps in proptest::collection::vec(step(), 1..400),
-        ) {
-            let mut tree = Tree::default();
-            let mut model = Model::new();
-            let mut pinned = Vec::new();
-            for (number, step) in (0..).zip(&steps) {
-                apply(step, number, &mut tree, &mut model);
-                if matches!(step, Step::Pin) {
-                    pinned.push((tree.clone(), model.clone()));
-                }
-                if number % 16 == 0 {
-                    check(&tree, &model);
-                }
-            }
-            check(&tree, &model);
-            for (tree, model) in &pinned {
-                check(tree, model);
-            }
-        }
-    }
-
-    #[test]
-    fn appended_rows_cost_little_more_than_their_bytes() {
-        let mut tree = Tree::default();
-        for number in 0..10_000u32 {
-            tree.insert(&number.to_be_bytes(), &[0; 10]);
-        }
-        // In tests a leaf is tiny, so its fixed cost is left out here.
-        let size = tree.size();
-        let held = size.held - size.leaves * LEAF_OVERHEAD;
-        assert!(held < size.live * 14 / 10, "{size:?}");
-        for number in (0..10_000u32).filter(|number| number % 10 != 0) {
-            tree.remove(&number.to_be_bytes());
-        }
-        let size = tree.size();
-        let held = size.held - size.leaves * LEAF_OVERHEAD;
-        assert!(held < size.live * 3, "{size:?}");
-        assert!(size.leaves < 200, "{size:?}");
-    }
-}
+mod tests;

@@ -57,11 +57,11 @@ impl Gatherer {
     /// Notes that a flush has added tables.
     pub(super) fn note_flush(&self) {
         let flushes = self.flushes.fetch_add(1, Ordering::Relaxed) + 1;
-        if flushes.is_multiple_of(FLUSHES) {
-            if let Some(wake) = &self.wake {
-                // A full channel means that it will look anyway.
-                let _ = wake.try_send(());
-            }
+        if let Some(wake) = self.wake.as_ref()
+            && flushes.is_multiple_of(FLUSHES)
+        {
+            // A full channel means that it will look anyway.
+            let _ = wake.try_send(());
         }
     }
 }
@@ -91,7 +91,7 @@ pub(super) fn gather(db: &DB) {
     let mut options = CompactOptions::default();
     options.set_exclusive_manual_compaction(false);
     options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
-    for space in [Space::Record, Space::Meta] {
+    for space in Space::ALL {
         for run in runs(family_name(space), &files) {
             let (from, to) = (Some(&run.from), Some(&run.to));
             db.compact_range_cf_opt(family(db, space), from, to, &options);

@@ -38,7 +38,7 @@ fn batch(number: u64) -> Batch {
         let Some(old) = number.checked_sub(WINDOW) else {
             continue;
         };
-        if number % 7 == 0 {
+        if number.is_multiple_of(7) {
             batch.delete_range(space, &revision(old, 0), &revision(old + 1, 0));
         } else {
             for sub in 0..rows(old) {
