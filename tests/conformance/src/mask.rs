@@ -17,6 +17,8 @@ pub enum Rule {
     Url,
     /// `lease#1`, ... in order of appearance when the server chose it, else the number.
     LeaseId,
+    /// The items of a list, whatever their order.
+    Unordered,
     /// A time that runs down: `-1`, `0`, or `running` (checked to be at most the granted time by the case).
     Remaining,
 }
@@ -77,6 +79,13 @@ pub const MASK: &[Masked] = &[
     masked("etcdserverpb.LeaseTimeToLiveRequest", "ID", Rule::LeaseId, CHOSEN),
     masked("etcdserverpb.LeaseTimeToLiveResponse", "ID", Rule::LeaseId, CHOSEN),
     masked("etcdserverpb.LeaseStatus", "ID", Rule::LeaseId, CHOSEN),
+    masked("etcdserverpb.LeaseTimeToLiveResponse", "keys", Rule::Unordered, "etcd gives them in no order (a map's)"),
+    masked(
+        "etcdserverpb.LeaseLeasesResponse",
+        "leases",
+        Rule::Unordered,
+        "a follower of etcd gives them in no order; that the leader sorts them by expiry is a case",
+    ),
     masked("etcdserverpb.LeaseTimeToLiveResponse", "TTL", Rule::Remaining, "it runs down while the test runs"),
 ];
 

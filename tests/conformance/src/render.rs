@@ -89,6 +89,7 @@ impl Names {
         let mut first = true;
         for (field, value) in message.fields() {
             let shown = match rule(descriptor.full_name(), field.name()) {
+                Some(Rule::Unordered) => Some(self.unordered(&field, value)),
                 Some(rule) => self.masked(rule, value),
                 None => Some(self.value(&field, value)),
             };
@@ -102,6 +103,13 @@ impl Names {
             let _ = write!(text, "?{}:{unknown:?}", unknown.number());
         }
         text.push('}');
+    }
+
+    fn unordered(&self, field: &FieldDescriptor, value: &Value) -> String {
+        let items = value.as_list().unwrap_or_default();
+        let mut texts: Vec<String> = items.iter().map(|item| self.value(field, item)).collect();
+        texts.sort();
+        format!("in any order [{}]", texts.join(" "))
     }
 
     fn value(&self, field: &FieldDescriptor, value: &Value) -> String {

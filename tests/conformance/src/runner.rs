@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use futures::future::join_all;
+use futures::future::{LocalBoxFuture, join_all};
 use metastore_harness::{Cluster, Engine, Spec, Target};
 use tokio::sync::Mutex;
 
@@ -80,10 +80,18 @@ pub fn check(case: impl AsyncFn(&Session) -> Result<()>) -> Result<()> {
 
 /// As [`check`], with what the case needs.
 pub fn check_with(setup: &Setup, case: impl AsyncFn(&Session) -> Result<()>) -> Result<()> {
+    let case = &case;
+    check_boxed(setup, &|session| Box::pin(async move { case(&session).await }))
+}
+
+/// A case behind a pointer, so that the runner is compiled once and not once per case.
+type Case<'a> = &'a dyn Fn(Session) -> LocalBoxFuture<'a, Result<()>>;
+
+fn check_boxed(setup: &Setup, case: Case<'_>) -> Result<()> {
     runtime()?.block_on(async {
         let mut failures = Vec::new();
         for size in sizes()?.into_iter().filter(|size| setup.sizes.contains(size)) {
-            compare_targets(setup, size, &case, &mut failures).await?;
+            compare_targets(setup, size, case, &mut failures).await?;
         }
         if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n\n")) }
     })
@@ -104,7 +112,7 @@ struct Run {
 async fn compare_targets(
     setup: &Setup,
     size: usize,
-    case: &impl AsyncFn(&Session) -> Result<()>,
+    case: Case<'_>,
     failures: &mut Vec<String>,
 ) -> Result<()> {
     let mut targets = vec![Target::Etcd];
@@ -131,11 +139,11 @@ async fn compare_targets(
     Ok(())
 }
 
-async fn run(setup: &Setup, target: Target, size: usize, case: &impl AsyncFn(&Session) -> Result<()>) -> Run {
+async fn run(setup: &Setup, target: Target, size: usize, case: Case<'_>) -> Run {
     let mut run = Run { target, transcript: Transcript::default(), failure: None, logs: String::new() };
     match open(setup, target, size).await {
         Ok(session) => {
-            let outcome = tokio::time::timeout(CASE, case(&session)).await;
+            let outcome = tokio::time::timeout(CASE, case(session.clone())).await;
             run.transcript = session.transcript();
             run.failure = match outcome {
                 Ok(outcome) => outcome.err().map(|error| format!("{error:#}")),

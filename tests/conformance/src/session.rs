@@ -131,6 +131,12 @@ impl Session {
         self.transcript.lock().unwrap_or_else(PoisonError::into_inner).record(what, reply);
     }
 
+    /// Takes keepalives out of the record, for cases whose number of them depends on time.
+    pub fn forget_renewals(&self) {
+        let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
+        transcript.entries.retain(|entry| !entry.request.starts_with("etcdserverpb.Lease/LeaseKeepAlive"));
+    }
+
     calls! {
         /// `KV.Range`
         range = "etcdserverpb.KV/Range" (RangeRequest) -> RangeResponse;
@@ -243,6 +249,14 @@ impl Session {
     pub async fn send_raw(&self, method: &str, body: &[u8]) -> Result<Bytes, Status> {
         let answer = self.answer(method, Bytes::copy_from_slice(body)).await;
         let reply = answer.as_ref().map_or_else(error_text, |body| format!("ok {} bytes", body.len()));
+        self.record(format!("{method} with the bytes {}", crate::render::short(body)), reply);
+        answer
+    }
+
+    /// As [`Session::send_raw`], but only the code is recorded: decoders word their errors differently.
+    pub async fn send_code(&self, method: &str, body: &[u8]) -> Result<Bytes, Status> {
+        let answer = self.answer(method, Bytes::copy_from_slice(body)).await;
+        let reply = answer.as_ref().map_or_else(|status| format!("{:?}", status.code()), |_| "ok".to_owned());
         self.record(format!("{method} with the bytes {}", crate::render::short(body)), reply);
         answer
     }

@@ -132,6 +132,14 @@ impl Watching {
         }
     }
 
+    /// The next answer, checked but not recorded: for answers that may be cut in several ways.
+    pub async fn next_unrecorded(&mut self) -> Result<WatchResponse> {
+        let answer = tokio::time::timeout(PATIENCE, self.read()).await.context("no answer")?;
+        let response: WatchResponse = decode(&answer.context("the watch stream ended")?)?;
+        self.check(&response)?;
+        Ok(response)
+    }
+
     /// Reads until `count` events have come, recorded per watch and without how answers were cut: a server may put
     /// several revisions into one answer.
     pub async fn events(&mut self, count: usize) -> Result<Vec<(i64, Event)>> {
