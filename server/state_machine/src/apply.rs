@@ -28,29 +28,30 @@ impl StateMachine {
     /// An entry at or below [`StateMachine::applied`] is skipped, with no outcomes.
     ///
     /// # Errors
-    /// The member must stop: the store failed, or a newer version wrote the entry.
+    /// The member must stop: the store failed, or a newer version wrote the entry. From then on every call fails.
     pub fn apply(
         &mut self,
         position: LogPosition,
         entry: &Entry,
         answers: bool,
     ) -> Result<Vec<Outcome>, Fault> {
+        self.check_fault()?;
         if self.is_applied(position) {
             return Ok(Vec::new());
         }
         if entry.format != ENTRY_FORMAT {
-            return Err(Fault::Format {
+            return Err(self.stop(Fault::Format {
                 index: position.index,
                 found: entry.format,
                 known: ENTRY_FORMAT,
-            });
+            }));
         }
         let mut outcomes = Vec::with_capacity(if answers { entry.commands.len() } else { 0 });
         for command in &entry.commands {
             let outcome = match self.apply_command(command, answers) {
                 Ok(applied) => Ok(applied),
                 Err(Halt::Refused(error)) => Err(error),
-                Err(Halt::Fault(fault)) => return Err(fault),
+                Err(Halt::Fault(fault)) => return Err(self.stop(fault)),
             };
             if answers {
                 outcomes.push(outcome);

@@ -130,6 +130,16 @@ impl Leases {
         true
     }
 
+    /// Takes a key off one lease and hangs it on another; 0 is none.
+    pub(crate) fn move_key(&mut self, key: &[u8], from: i64, to: i64) {
+        if from != 0 {
+            self.detach(from, key);
+        }
+        if to != 0 {
+            self.attach(to, key);
+        }
+    }
+
     /// Takes a key off a lease, if it hangs there.
     pub(crate) fn detach(&mut self, id: i64, key: &[u8]) {
         if let Some(granted) = self.by_id.get_mut(&id) {

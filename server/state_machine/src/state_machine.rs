@@ -6,15 +6,19 @@ use metastore_mvcc::{Store, Writer};
 use metastore_proto::etcdserverpb::Member;
 use prost::Message;
 
+use crate::alarm::Alarms;
 use crate::effect::{Effect, Effects};
 use crate::gate::Standing;
-use crate::lease::Lease;
+use crate::lease::{Lease, Leases};
 use crate::membership::Members;
 use crate::view::{Tables, View};
 use crate::{Fault, system};
 
 /// The newest format of [`metastore_proto::commandpb::Entry`] that this version applies, and the one it should be proposed with.
 pub const ENTRY_FORMAT: u32 = 1;
+
+/// Effects that are held back until the end of a run of entries; with more the reader is told early.
+const UNPUBLISHED_MAX: usize = 4096;
 
 /// The place of an entry in the raft log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +51,8 @@ pub struct StateMachine {
     effects: Effects,
     applied: Option<LogPosition>,
     raft_membership: Option<Vec<u8>>,
+    /// The first fault: part of an entry may be in the store, and must not reach the engine.
+    fault: Option<Fault>,
 }
 
 impl StateMachine {
@@ -66,6 +72,7 @@ impl StateMachine {
             effects: Effects::default(),
             applied: None,
             raft_membership: None,
+            fault: None,
         };
         machine.load()?;
         if machine.tables.members.read().cluster_id == 0 {
@@ -121,17 +128,17 @@ impl StateMachine {
         self.raft_membership.as_deref()
     }
 
-    /// Applies an entry of the log that holds no commands.
+    /// Applies an entry of the log that holds no commands. Nothing after a [`Fault`].
     pub fn advance(&mut self, position: LogPosition) {
-        if !self.is_applied(position) {
+        if self.fault.is_none() && !self.is_applied(position) {
             self.mark_applied(position);
         }
     }
 
     /// Applies an entry of the log that changes the members. `raft` is kept for raft as it is; `members` are all
-    /// members after the change, their client urls ignored and their names used for new ones.
+    /// members after the change, their client urls ignored and their names used for new ones. Nothing after a [`Fault`].
     pub fn apply_membership(&mut self, position: LogPosition, raft: &[u8], members: &[Member]) {
-        if self.is_applied(position) {
+        if self.fault.is_some() || self.is_applied(position) {
             return;
         }
         let before = self.tables.members.read().clone();
@@ -171,6 +178,17 @@ impl StateMachine {
         self.effects.publish(&mut self.unpublished);
     }
 
+    /// The fault that has stopped this state machine.
+    pub(crate) fn check_fault(&self) -> Result<(), Fault> {
+        self.fault.clone().map_or(Ok(()), Err)
+    }
+
+    /// Stops this state machine for good.
+    pub(crate) fn stop(&mut self, fault: Fault) -> Fault {
+        self.fault = Some(fault.clone());
+        fault
+    }
+
     /// Whether the entry at `position` has been applied: the log is read again from before what the store holds.
     pub(crate) fn is_applied(&self, position: LogPosition) -> bool {
         self.applied
@@ -181,6 +199,9 @@ impl StateMachine {
     pub(crate) fn mark_applied(&mut self, position: LogPosition) {
         self.writer.set_applied(&system::position_row(position));
         self.applied = Some(position);
+        if self.unpublished.len() >= UNPUBLISHED_MAX {
+            self.finish_batch();
+        }
     }
 
     fn load(&mut self) -> Result<(), Fault> {
@@ -204,8 +225,7 @@ impl StateMachine {
 
     fn load_leases(&mut self) -> Result<(), Fault> {
         let rows = system::read_leases(&self.store)?;
-        let mut leases = self.tables.leases.write();
-        *leases = Default::default();
+        let mut leases = Leases::default();
         for (id, ttl, remaining) in rows {
             leases.grant(Lease { id, ttl, remaining });
         }
@@ -214,17 +234,18 @@ impl StateMachine {
                 tracing::warn!(lease, key = %key.escape_ascii(), "key hangs on an unknown lease");
             }
         });
+        *self.tables.leases.write() = leases;
         Ok(())
     }
 
     fn load_alarms(&mut self) -> Result<(), Fault> {
         let rows = system::read_alarms(&self.store)?;
-        let mut alarms = self.tables.alarms.write();
-        *alarms = Default::default();
+        let mut alarms = Alarms::default();
         for (kind, member) in rows {
             alarms.raise(kind, member);
         }
         self.standing = Standing::of(&alarms);
+        *self.tables.alarms.write() = alarms;
         Ok(())
     }
 

@@ -66,9 +66,7 @@ pub(super) fn write(
     };
     let old = prior.meta.map_or(0, |meta| meta.lease);
     if old != lease {
-        let mut leases = tables.leases.write();
-        leases.detach(old, &request.key);
-        leases.attach(lease, &request.key);
+        tables.leases.write().move_key(&request.key, old, lease);
     }
     Ok(prior)
 }

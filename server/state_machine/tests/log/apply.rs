@@ -79,8 +79,8 @@ fn txn(success: Vec<Operation>) -> Request {
 
 fn keys_of(member: &Member, lease: i64) -> Vec<String> {
     let keys = member.view().lease_keys(lease).unwrap();
-    let text = |key: &Box<[u8]>| String::from_utf8(key.to_vec()).unwrap();
-    keys.iter().map(text).collect()
+    let text = |key: Box<[u8]>| String::from_utf8(key.into()).unwrap();
+    keys.into_iter().map(text).collect()
 }
 
 fn value_of(member: &Member, key: &str) -> Option<KeyValue> {
@@ -275,6 +275,11 @@ fn an_entry_of_a_newer_format_stops_the_member() {
     };
     let fault = member.apply_entry(&newer, true).unwrap_err();
     assert!(matches!(fault, Fault::Format { found: 2, .. }), "{fault}");
+    let fault = member.apply_entry(&entry(Vec::new()), true).unwrap_err();
+    assert!(matches!(fault, Fault::Format { found: 2, .. }), "{fault}");
+    let position = member.position();
+    member.machine.advance(position);
+    member.machine.apply_membership(position, b"raft", &[]);
     assert_eq!(member.machine.applied(), None);
     assert_eq!(member.store().revision(), 1);
 }
