@@ -16,8 +16,9 @@ use metastore_engine::{Batch, Space};
 use parking_lot::{Condvar, Mutex};
 
 use crate::Error;
+use crate::hash::{CompactionHash, Part, hash_record};
 use crate::index::Version;
-use crate::meta_row::MetaRow;
+use crate::record;
 use crate::revision::Revision;
 use crate::shared::{Index, Shared};
 
@@ -45,6 +46,10 @@ struct State {
     finished: i64,
     stop: bool,
     waiting: Vec<(i64, Done)>,
+    /// The compaction before the scheduled one was finished when that was scheduled.
+    in_turn: bool,
+    /// Of the last finished compaction, if it was neither interrupted nor begun before the end of the one before.
+    hash: Option<CompactionHash>,
 }
 
 /// What is to be compacted, and how far that is.
@@ -71,6 +76,7 @@ impl Compaction {
     /// Asks for a compaction once the engine holds the mark `mark`.
     pub(crate) fn schedule(&self, revision: i64, mark: u64) {
         let mut state = self.state.lock();
+        state.in_turn = state.scheduled <= state.finished;
         state.scheduled = revision;
         state.mark = mark;
         self.changed.notify_all();
@@ -113,6 +119,11 @@ impl Compaction {
         (!state.stop).then_some((state.finished, state.scheduled, state.mark))
     }
 
+    /// A compaction failed half-way: it will be done, but its hash will not be known.
+    fn interrupted(&self) {
+        self.state.lock().in_turn = false;
+    }
+
     /// Rests between two steps; false when the store stops.
     fn rest(&self, pause: Duration) -> bool {
         let mut state = self.state.lock();
@@ -123,9 +134,18 @@ impl Compaction {
         !state.stop
     }
 
-    fn finish(&self, revision: i64) {
+    /// What is known of the hash at `revision`, if that is the compaction revision and the compaction is finished.
+    pub(crate) fn hash_at(&self, revision: i64) -> Option<CompactionHash> {
+        let state = self.state.lock();
+        state
+            .hash
+            .filter(|hash| hash.revision == revision && state.scheduled == revision)
+    }
+
+    fn finish(&self, revision: i64, hash: CompactionHash) {
         let mut state = self.state.lock();
         state.finished = revision;
+        state.hash = state.in_turn.then_some(hash);
         let waiting = std::mem::take(&mut state.waiting);
         let (done, waiting): (Vec<_>, Vec<_>) = waiting
             .into_iter()
@@ -149,10 +169,11 @@ pub(crate) fn run(shared: &Shared) {
             .pins
             .clear_below(scheduled, shared.options.pin_patience, stopped);
         match compact(shared, finished, scheduled) {
-            Ok(true) => shared.compaction.finish(scheduled),
-            Ok(false) => return,
+            Ok(Ended::Done(hash)) => shared.compaction.finish(scheduled, hash),
+            Ok(Ended::Stopped) => return,
             Err(error) => {
                 tracing::error!(%error, "compaction stopped and will be tried again");
+                shared.compaction.interrupted();
                 if !shared.compaction.rest(RETRY) {
                     return;
                 }
@@ -161,62 +182,107 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Removes what a compaction at `to` does not keep, given that one at `from` is finished. False when the store stops.
-fn compact(shared: &Shared, from: i64, to: i64) -> Result<bool, Error> {
-    // A deletion written by `from` itself has been kept and goes now.
-    let mut next = Some(Revision::start_of(from.max(0)));
-    let mut keys: Vec<Box<[u8]>> = Vec::with_capacity(ROWS);
-    while let Some(start) = next {
-        keys.clear();
-        next = changed_keys(shared, start, to, &mut keys)?;
-        keys.sort_unstable();
-        keys.dedup();
-        for some in keys.chunks(KEYS_PER_LOCK) {
+/// How a compaction ended.
+enum Ended {
+    Done(CompactionHash),
+    /// The store stops.
+    Stopped,
+}
+
+/// Removes what a compaction at `to` does not keep, given that one at `from` is finished.
+fn compact(shared: &Shared, from: i64, to: i64) -> Result<Ended, Error> {
+    let mut changes = Changes {
+        from,
+        to,
+        // A deletion written by `from` itself has been kept and goes now.
+        next: Some(Revision::start_of(from.max(0))),
+        keys: Vec::with_capacity(ROWS),
+        tail: 0,
+        tail_bytes: 0,
+    };
+    let whole = shared.hash_before_compaction(from, to)?;
+    while changes.collect(shared)? {
+        for some in changes.keys.chunks(KEYS_PER_LOCK) {
             if !clean(shared, some, to) {
-                return Ok(false);
+                return Ok(Ended::Stopped);
             }
         }
         if !shared.compaction.rest(shared.options.compaction_pause) {
-            return Ok(false);
+            return Ok(Ended::Stopped);
         }
     }
     let mut batch = Batch::new();
     batch.put(Space::System, FINISHED, &to.to_be_bytes());
-    Ok(write_until_it_succeeds(shared, &batch))
+    if !write_until_it_succeeds(shared, &batch) {
+        return Ok(Ended::Stopped);
+    }
+    Ok(Ended::Done(CompactionHash {
+        revision: to,
+        previous: from,
+        part: whole.map_or(Part::Tail(changes.tail, changes.tail_bytes), Part::Whole),
+    }))
 }
 
-/// Collects the keys that changed from `start` up to main revision `to`, and returns where to go on.
-fn changed_keys(
-    shared: &Shared,
-    start: Revision,
+/// The changes since the last compaction, gone through in pieces.
+struct Changes {
+    from: i64,
     to: i64,
-    keys: &mut Vec<Box<[u8]>>,
-) -> Result<Option<Revision>, Error> {
-    let mut next = None;
-    let mut corrupt = false;
-    let mut rows = 0;
-    shared.engine.scan(
-        Space::Meta,
-        &start.to_key(),
-        Some(&Revision::start_of(to + 1).to_key()),
-        &mut |key, row| {
-            if rows == ROWS {
-                next = Revision::from_key(key);
-                return ControlFlow::Break(());
-            }
-            rows += 1;
-            match MetaRow::decode(row) {
-                Some(row) if keys.last().is_some_and(|last| **last == *row.key) => {}
-                Some(row) => keys.push(row.key.into()),
-                None => corrupt = true,
-            }
-            ControlFlow::Continue(())
-        },
-    )?;
-    if corrupt {
-        return Err(Error::Corrupt("an index row is unreadable".to_owned()));
+    next: Option<Revision>,
+    /// The keys that changed in the last piece, each once.
+    keys: Vec<Box<[u8]>>,
+    /// The hash of all changes after `from` so far, and how many bytes that is.
+    tail: u32,
+    tail_bytes: usize,
+}
+
+impl Changes {
+    /// Collects the next piece; false when there is none.
+    fn collect(&mut self, shared: &Shared) -> Result<bool, Error> {
+        let Some(start) = self.next.take() else {
+            return Ok(false);
+        };
+        self.keys.clear();
+        let mut rows = 0;
+        let mut read = Ok(());
+        let end = Revision::start_of(self.to + 1).to_key();
+        shared.engine.scan(
+            Space::Record,
+            &start.to_key(),
+            Some(&end),
+            &mut |key, row| {
+                if rows == ROWS {
+                    self.next = Revision::from_key(key);
+                    return ControlFlow::Break(());
+                }
+                rows += 1;
+                read = self.take(key, row);
+                match read {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            },
+        )?;
+        read?;
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        Ok(true)
     }
-    Ok(next)
+
+    fn take(&mut self, key: &[u8], row: &[u8]) -> Result<(), Error> {
+        let read = Revision::from_key(key).zip(record::key_range(row));
+        let (revision, key) =
+            read.ok_or_else(|| Error::Corrupt("a record is unreadable".to_owned()))?;
+        if revision.main > self.from {
+            let (tail, bytes) = hash_record(self.tail, revision, row);
+            self.tail = tail;
+            self.tail_bytes += bytes;
+        }
+        let key = &row[key.start as usize..key.end as usize];
+        if self.keys.last().is_none_or(|last| **last != *key) {
+            self.keys.push(key.into());
+        }
+        Ok(())
+    }
 }
 
 /// Removes the garbage of some keys from the index and then from the engine.

@@ -9,6 +9,7 @@ use metastore_engine::{Space, View};
 
 use crate::Error;
 use crate::event::Event;
+use crate::read::scan::{Next, Scan};
 use crate::read::span::Span;
 use crate::record;
 use crate::revision::Revision;
@@ -32,6 +33,27 @@ pub struct HashKv {
     pub current_revision: i64,
 }
 
+/// What a finished compaction knows of etcd's hash at its own revision. etcd computes that hash while it compacts, over
+/// what was there before, and answers with it from then on until it is restarted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CompactionHash {
+    /// The compaction revision.
+    pub(crate) revision: i64,
+    /// The compaction revision before.
+    pub(crate) previous: i64,
+    pub(crate) part: Part,
+}
+
+/// How much of the hash is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole(u32),
+    /// The revisions after the previous compaction, and how many bytes that is. What was kept from before is still
+    /// there, and is hashed when somebody asks.
+    Tail(u32, usize),
+}
+
 /// A hash being computed.
 struct Hasher<'s> {
     shared: &'s Shared,
@@ -46,6 +68,9 @@ struct Hasher<'s> {
 
 impl Shared {
     pub(crate) fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+        if let Some(hash) = self.compaction.hash_at(revision) {
+            return self.hash_of_compaction(hash);
+        }
         let (pin, compact_pin, compact_revision, current) = {
             let _index = self.index.read();
             let moment = self.moment(revision, None)?;
@@ -59,14 +84,8 @@ impl Shared {
         };
         let revision = if revision <= 0 { current } else { revision };
         let everything = Span::decode(b"\0", b"\0");
-        let mut hasher = Hasher {
-            shared: self,
-            hash: crc32c::crc32c(BUCKET),
-            compact_revision,
-            revision,
-            keeps: self.count_at(everything, revision, &pin)? > 0,
-            doubtful: Vec::new(),
-        };
+        let keeps = self.count_at(everything, revision, &pin)? > 0;
+        let mut hasher = Hasher::new(self, compact_revision, revision, keeps);
         let tail = self.unwritten(revision);
         let view = self.engine.view()?;
         let view_end = tail
@@ -88,6 +107,74 @@ impl Shared {
             hash_revision: revision,
             current_revision: current,
         })
+    }
+
+    fn hash_of_compaction(&self, known: CompactionHash) -> Result<HashKv, Error> {
+        let (pin, current_revision) = {
+            let _index = self.index.read();
+            let moment = self.moment(known.revision, None)?;
+            (self.pins.pin(known.revision), moment.current)
+        };
+        let hash = match known.part {
+            Part::Whole(hash) => hash,
+            Part::Tail(tail, bytes) => {
+                let mut hasher = Hasher::new(self, known.previous, known.revision, true);
+                let end = Revision::start_of(known.previous + 1);
+                hasher.take_view(&*self.engine.view()?, end)?;
+                hasher.settle()?;
+                crc32c::crc32c_combine(hasher.hash, tail, bytes)
+            }
+        };
+        if !pin.holds() {
+            return Err(self.compacted());
+        }
+        Ok(HashKv {
+            hash,
+            compact_revision: known.previous,
+            hash_revision: known.revision,
+            current_revision,
+        })
+    }
+
+    /// What a compaction at `revision` must hash before it removes anything, given the one before it: `None` when it
+    /// may do with the revisions in between. For if nothing is kept at all, etcd leaves nothing out.
+    pub(crate) fn hash_before_compaction(
+        &self,
+        previous: i64,
+        revision: i64,
+    ) -> Result<Option<u32>, Error> {
+        if self.any_live(revision)? || self.any_deletion_of(revision)? {
+            return Ok(None);
+        }
+        let mut hasher = Hasher::new(self, previous, revision, false);
+        hasher.take_view(&*self.engine.view()?, Revision::start_of(revision + 1))?;
+        hasher.settle()?;
+        Ok(Some(hasher.hash))
+    }
+
+    fn any_live(&self, at: i64) -> Result<bool, Error> {
+        let mut any = false;
+        let mut scan = Scan::new(Span::decode(b"\0", b"\0"), at);
+        while !scan.is_done() {
+            let index = self.index.read();
+            scan.step(self, &index, &mut |_| {
+                any = true;
+                Next::Stop
+            })?;
+        }
+        Ok(any)
+    }
+
+    fn any_deletion_of(&self, main: i64) -> Result<bool, Error> {
+        let mut any = false;
+        let from = Revision::start_of(main).to_key();
+        let to = Revision::start_of(main + 1).to_key();
+        self.engine
+            .scan(Space::Record, &from, Some(&to), &mut |_, row| {
+                any |= record::is_deletion(row);
+                ControlFlow::Continue(())
+            })?;
+        Ok(any)
     }
 
     /// The changes up to main revision `revision` that the engine may lack. A view taken after the call has the rest.
@@ -114,7 +201,18 @@ impl Shared {
     }
 }
 
-impl Hasher<'_> {
+impl<'s> Hasher<'s> {
+    fn new(shared: &'s Shared, compact_revision: i64, revision: i64, keeps: bool) -> Self {
+        Self {
+            shared,
+            hash: crc32c::crc32c(BUCKET),
+            compact_revision,
+            revision,
+            keeps,
+            doubtful: Vec::new(),
+        }
+    }
+
     fn take_view(&mut self, view: &dyn View, end: Revision) -> Result<(), Error> {
         let mut failed = Ok(());
         view.scan(Space::Record, &[], Some(&end.to_key()), &mut |key, row| {
@@ -178,12 +276,17 @@ impl Hasher<'_> {
     }
 
     fn add(&mut self, revision: Revision, row: &[u8]) {
-        let mut key = [b'_'; 18];
-        key[..8].copy_from_slice(&revision.main.to_be_bytes());
-        key[9..17].copy_from_slice(&u64::from(revision.sub).to_be_bytes());
-        key[17] = b't';
-        let len = if record::is_deletion(row) { 18 } else { 17 };
-        self.hash = crc32c::crc32c_append(self.hash, &key[..len]);
-        self.hash = crc32c::crc32c_append(self.hash, row);
+        self.hash = hash_record(self.hash, revision, row).0;
     }
+}
+
+/// Adds a record to a hash as etcd stores it; returns the bytes added as well.
+pub(crate) fn hash_record(hash: u32, revision: Revision, row: &[u8]) -> (u32, usize) {
+    let mut key = [b'_'; 18];
+    key[..8].copy_from_slice(&revision.main.to_be_bytes());
+    key[9..17].copy_from_slice(&u64::from(revision.sub).to_be_bytes());
+    key[17] = b't';
+    let len = if record::is_deletion(row) { 18 } else { 17 };
+    let hash = crc32c::crc32c_append(hash, &key[..len]);
+    (crc32c::crc32c_append(hash, row), len + row.len())
 }

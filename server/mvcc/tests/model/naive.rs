@@ -4,7 +4,7 @@ use metastore_mvcc::{KeyValue, Order, Query, Target};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     pub main: i64,
     pub sub: u32,
     pub key: Vec<u8>,
@@ -13,7 +13,7 @@ pub struct Change {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Put {
+pub(crate) struct Put {
     pub create: i64,
     pub version: i64,
     pub value: Vec<u8>,
@@ -21,20 +21,22 @@ pub struct Put {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Naive {
+pub(crate) struct Naive {
     pub changes: Vec<Change>,
     pub revision: i64,
     pub compacted: i64,
+    /// The compaction revision before that.
+    pub previous: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     Compacted,
     Future,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub kvs: Vec<Vec<u8>>,
     pub more: bool,
     pub count: i64,
@@ -47,12 +49,13 @@ impl Default for Naive {
             changes: Vec::new(),
             revision: 1,
             compacted: -1,
+            previous: -1,
         }
     }
 }
 
 impl Change {
-    pub fn encoded(&self) -> Vec<u8> {
+    pub(crate) fn encoded(&self) -> Vec<u8> {
         self.encoded_as(false)
     }
 
@@ -72,7 +75,7 @@ impl Change {
     }
 
     /// What etcd stores.
-    pub fn record(&self) -> Vec<u8> {
+    pub(crate) fn record(&self) -> Vec<u8> {
         if self.put.is_some() {
             return self.encoded();
         }
@@ -86,7 +89,20 @@ impl Change {
     }
 }
 
-pub fn contains(query_key: &[u8], end: &[u8], key: &[u8]) -> bool {
+impl Change {
+    fn hash(&self, hash: u32) -> u32 {
+        let mut key = self.main.to_be_bytes().to_vec();
+        key.push(b'_');
+        key.extend_from_slice(&u64::from(self.sub).to_be_bytes());
+        if self.put.is_none() {
+            key.push(b't');
+        }
+        let hash = crc32c::crc32c_append(hash, &key);
+        crc32c::crc32c_append(hash, &self.record())
+    }
+}
+
+pub(crate) fn contains(query_key: &[u8], end: &[u8], key: &[u8]) -> bool {
     match end {
         [] => key == query_key,
         [0] => key >= query_key,
@@ -104,16 +120,16 @@ impl Naive {
         newest.into_values().collect()
     }
 
-    pub fn live_at(&self, at: i64) -> Vec<&Change> {
+    pub(crate) fn live_at(&self, at: i64) -> Vec<&Change> {
         let newest = self.newest_at(at).into_iter();
         newest.filter(|change| change.put.is_some()).collect()
     }
 
-    pub fn live_now(&self) -> Vec<&Change> {
+    pub(crate) fn live_now(&self) -> Vec<&Change> {
         self.live_at(i64::MAX)
     }
 
-    pub fn put(&mut self, main: i64, sub: u32, key: &[u8], value: &[u8], lease: i64) {
+    pub(crate) fn put(&mut self, main: i64, sub: u32, key: &[u8], value: &[u8], lease: i64) {
         let live = self.live_now();
         let old = live.iter().find(|change| change.key == key);
         let (create, version) = match old.and_then(|change| change.put.as_ref()) {
@@ -134,7 +150,7 @@ impl Naive {
     }
 
     /// Returns the key-values deleted.
-    pub fn delete(&mut self, main: i64, sub: u32, key: &[u8], end: &[u8]) -> Vec<Change> {
+    pub(crate) fn delete(&mut self, main: i64, sub: u32, key: &[u8], end: &[u8]) -> Vec<Change> {
         let live = self.live_now().into_iter();
         let deleted: Vec<Change> = live
             .filter(|change| contains(key, end, &change.key))
@@ -152,7 +168,7 @@ impl Naive {
     }
 
     /// etcd's `txn/range.go`, line by line.
-    pub fn range(&self, query: &Query, current: i64) -> Result<Answer, Refused> {
+    pub(crate) fn range(&self, query: &Query, current: i64) -> Result<Answer, Refused> {
         if query.revision > current {
             return Err(Refused::Future);
         }
@@ -211,19 +227,44 @@ impl Naive {
     }
 
     /// What is left after a finished compaction, by etcd's rules.
-    pub fn kept(&self) -> Vec<&Change> {
-        let newest = self.newest_at(self.compacted);
-        let kept = |change: &&Change| {
-            change.main > self.compacted
-                || newest.iter().any(|kept| {
-                    *kept == *change && (kept.put.is_some() || kept.main == self.compacted)
-                })
-        };
-        self.changes.iter().filter(kept).collect()
+    pub(crate) fn kept(&self) -> Vec<&Change> {
+        self.kept_by(self.compacted)
+    }
+
+    fn kept_by(&self, at: i64) -> Vec<&Change> {
+        let available = self.available(at);
+        let changes = self.changes.iter();
+        changes
+            .filter(|change| change.main > at || available.contains(change))
+            .collect()
+    }
+
+    /// What a compaction at `at` keeps of what is not after it.
+    fn available(&self, at: i64) -> Vec<&Change> {
+        let mut newest = self.newest_at(at);
+        newest.retain(|change| change.put.is_some() || change.main == at);
+        newest
+    }
+
+    /// The hash that etcd computes while it compacts, and remembers.
+    pub(crate) fn compaction_hash(&self) -> u32 {
+        let available = self.available(self.compacted);
+        let mut hash = crc32c::crc32c(b"key");
+        for change in self.kept_by(self.previous) {
+            let is_old = change.main <= self.previous;
+            if change.main > self.compacted
+                || is_old && !available.is_empty() && !available.contains(&change)
+                || change.main == self.previous && change.put.is_none()
+            {
+                continue;
+            }
+            hash = change.hash(hash);
+        }
+        hash
     }
 
     /// etcd's `hashByRev` over what a finished compaction leaves.
-    pub fn hash(&self, revision: i64) -> u32 {
+    pub(crate) fn hash(&self, revision: i64) -> u32 {
         let live = self.live_at(revision);
         let mut hash = crc32c::crc32c(b"key");
         for change in self.kept() {
@@ -236,14 +277,7 @@ impl Naive {
             if change.main == self.compacted && change.put.is_none() {
                 continue;
             }
-            let mut key = change.main.to_be_bytes().to_vec();
-            key.push(b'_');
-            key.extend_from_slice(&u64::from(change.sub).to_be_bytes());
-            if change.put.is_none() {
-                key.push(b't');
-            }
-            hash = crc32c::crc32c_append(hash, &key);
-            hash = crc32c::crc32c_append(hash, &change.record());
+            hash = change.hash(hash);
         }
         hash
     }

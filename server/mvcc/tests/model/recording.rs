@@ -6,14 +6,14 @@ use metastore_engine::{Batch, Engine, Error, Kind, Progress, Read, Space, View, 
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-pub struct Recording {
+pub(crate) struct Recording {
     _directory: tempfile::TempDir,
     engine: Arc<dyn Engine>,
     batches: Mutex<Vec<Batch>>,
 }
 
 impl Recording {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let engine = open(Kind::Memory, directory.path(), Default::default()).unwrap();
         Self {
@@ -24,12 +24,12 @@ impl Recording {
     }
 
     /// How many batches were written.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.batches.lock().len()
     }
 
     /// An engine with the first batches only.
-    pub fn prefix(&self, batches: usize) -> Self {
+    pub(crate) fn prefix(&self, batches: usize) -> Self {
         let other = Self::new();
         for batch in &self.batches.lock()[..batches] {
             other.write(batch).unwrap();
