@@ -24,6 +24,7 @@ mod reader;
 mod recovery;
 mod shared;
 mod tail;
+mod window;
 mod writer;
 
 use std::fmt;

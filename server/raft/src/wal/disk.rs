@@ -14,7 +14,8 @@ use super::Error;
 
 const SUFFIX: &str = ".wal";
 const UNFINISHED: &str = ".tmp";
-const ZEROS: usize = 1 << 20;
+/// Bytes of zeros written between two syncs: more would hold up the log's own, less takes long.
+const ZEROS: usize = 256 << 10;
 
 /// The directory of a log, locked for this process.
 #[derive(Debug)]
@@ -217,13 +218,6 @@ impl SegmentFile {
         self.file
             .read_exact_at(out, offset)
             .map_err(|error| Error::io("read", &self.path, error))
-    }
-
-    /// The whole file.
-    pub(super) fn read_all(&self) -> Result<Vec<u8>, Error> {
-        let mut out = vec![0; usize::try_from(self.bytes).expect("a segment fits memory")];
-        self.read_at(0, &mut out)?;
-        Ok(out)
     }
 
     /// Writes `bytes` at `offset`; durable only after [`Self::sync`].

@@ -46,12 +46,18 @@ impl Places {
     }
 
     /// Adds the places of a segment that follows all before; what they overlap has been truncated.
-    pub(super) fn extend(&mut self, places: Vec<Place>) {
-        if let Some(first) = places.first() {
+    pub(super) fn extend(&mut self, places: impl IntoIterator<Item = Place>) {
+        let mut places = places.into_iter().peekable();
+        if let Some(first) = places.peek() {
             self.forget_from(first.index);
         }
         self.list.extend(places);
         self.next = None;
+    }
+
+    /// The places themselves.
+    pub(super) fn into_list(self) -> impl Iterator<Item = Place> {
+        self.list.into_iter()
     }
 
     /// Forgets the entries after `index`, or all.

@@ -12,10 +12,8 @@ use super::format::{self, Found, HEAD_BYTES, Head, Input, SECTOR};
 use super::ops::{self, ENTRY_HEAD_BYTES, Op};
 use super::places::Place;
 use super::shared::View;
+use super::window::Window;
 use super::{Entry, Error};
-
-/// Bytes read at once.
-const WINDOW: usize = 256 << 10;
 
 /// Entries that are to be read from files.
 #[derive(Debug)]
@@ -51,7 +49,10 @@ impl OnDisk {
     pub(super) fn read<E: Entry>(&self, bytes_max: usize) -> Result<Vec<E>, Error> {
         let mut out = Vec::new();
         let mut bytes = 0;
-        let mut window = Window::default();
+        let Some(first) = self.regions.first() else {
+            return Ok(out);
+        };
+        let mut window = Window::new(first.file.clone());
         for region in &self.regions {
             window.turn_to(&region.file);
             if !region.read(self.from, &mut window, (&mut bytes, bytes_max), &mut out)? {
@@ -131,58 +132,4 @@ fn decode<E: Entry>(op: Vec<u8>) -> Result<E, String> {
         _ => return Err("an op of another kind than expected".into()),
     };
     E::decode(at, Bytes::from(op).slice(ENTRY_HEAD_BYTES..))
-}
-
-/// A part of a segment in memory.
-#[derive(Default)]
-struct Window {
-    file: Option<Arc<SegmentFile>>,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    fn turn_to(&mut self, file: &Arc<SegmentFile>) {
-        if self
-            .file
-            .as_ref()
-            .is_none_or(|current| current.id != file.id)
-        {
-            self.file = Some(file.clone());
-            self.bytes.clear();
-        }
-    }
-
-    /// A copy of `len` bytes at `offset`, without their mask.
-    fn plain(&mut self, offset: u64, len: usize, mask: u32) -> Result<Vec<u8>, Error> {
-        let end = offset + len as u64;
-        if offset < self.start || end > self.start + self.bytes.len() as u64 {
-            self.fill(offset, len)?;
-        }
-        let at = usize::try_from(offset - self.start).expect("within the window");
-        let mut out = self.bytes[at..at + len].to_vec();
-        format::apply_mask(mask, offset, &mut out);
-        Ok(out)
-    }
-
-    fn fill(&mut self, offset: u64, len: usize) -> Result<(), Error> {
-        let file = self
-            .file
-            .as_ref()
-            .expect("a window is turned to a file before it is read");
-        let left = file.bytes.saturating_sub(offset);
-        if left < len as u64 {
-            return Err(Error::corrupt(
-                &file.path,
-                offset,
-                "the record is longer than the file",
-            ));
-        }
-        let len = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(len.max(WINDOW));
-        self.bytes.resize(len, 0);
-        self.start = offset;
-        file.read_at(offset, &mut self.bytes)
-    }
 }

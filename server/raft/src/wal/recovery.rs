@@ -13,6 +13,7 @@ use super::history::{History, Position};
 use super::ops::{self, Op, State};
 use super::places::{Place, Places};
 use super::shared::Segment;
+use super::window::Window;
 use super::writer::Cursor;
 
 /// A log as it was found.
@@ -55,7 +56,7 @@ pub(super) fn examine(directory: &Directory) -> Result<Examined, Error> {
     };
     let mut unused = Vec::new();
     while let Some(id) = ids.last().copied() {
-        if let Some(scan) = Scan::new(directory.open_segment(id)?)?.run()? {
+        if let Some(scan) = Scan::new(directory.open_segment(id)?).run()? {
             let log = scan.finish(directory, &ids, unused)?;
             return Ok(Examined::Log(Box::new(log)));
         }
@@ -72,98 +73,90 @@ pub(super) fn examine(directory: &Directory) -> Result<Examined, Error> {
 
 /// One segment being read from its beginning to its end.
 struct Scan {
-    file: SegmentFile,
-    bytes: Vec<u8>,
+    window: Window,
     log: u64,
+    /// Number of the last record.
     sequence: Option<u64>,
     offset: u64,
     first: Option<State>,
     history: History,
-    notes: Vec<Note>,
+    /// Where the entries of this segment are.
+    places: Places,
     torn: Option<(u64, u64)>,
-    last_record: (u64, u64),
-}
-
-enum Note {
-    Entry(Place),
-    TruncateAfter(Option<u64>),
+    last_record: (u64, usize),
 }
 
 impl Scan {
-    fn new(file: SegmentFile) -> Result<Self, Error> {
-        let bytes = file.read_all()?;
-        Ok(Self {
-            file,
-            bytes,
+    fn new(file: SegmentFile) -> Self {
+        Self {
+            window: Window::new(Arc::new(file)),
             log: 0,
             sequence: None,
             offset: 0,
             first: None,
             history: History::default(),
-            notes: Vec::new(),
+            places: Places::default(),
             torn: None,
             last_record: (0, 0),
-        })
+        }
     }
 
     fn corrupt(&self, what: impl Into<String>) -> Error {
-        Error::corrupt(&self.file.path, self.offset, what)
+        Error::corrupt(&self.window.file().path, self.offset, what)
     }
 
     /// Reads all records; none when there is not even a first.
     fn run(mut self) -> Result<Option<Self>, Error> {
         while let Some(whole) = self.next_record()? {
-            let bytes = whole.head.record_bytes();
+            let bytes = format::record_bytes(whole.body.len());
             self.take(&whole)?;
             self.log = whole.head.log;
             self.sequence = Some(whole.head.sequence);
-            self.last_record = (self.offset, self.offset + bytes);
-            self.offset += bytes;
+            self.last_record = (self.offset, bytes);
+            self.offset += bytes as u64;
         }
-        let Some(first) = &self.first else {
-            return Ok(None);
-        };
-        if first.capacity != self.file.bytes {
-            let what = format!(
-                "the file has {} bytes instead of {}",
-                self.file.bytes, first.capacity
-            );
-            return Err(Error::corrupt(&self.file.path, self.file.bytes, what));
+        let file = self.window.file();
+        match &self.first {
+            Some(first) if first.capacity == file.bytes => Ok(Some(self)),
+            Some(first) => {
+                let what = format!(
+                    "the file has {} bytes instead of {}",
+                    file.bytes, first.capacity
+                );
+                Err(Error::corrupt(&file.path, file.bytes, what))
+            }
+            None if file.bytes == 0 => Err(self.corrupt("the file is empty")),
+            None => Ok(None),
         }
-        Ok(Some(self))
-    }
-
-    fn left(&self) -> &[u8] {
-        &self.bytes[usize::try_from(self.offset).expect("within the file")..]
     }
 
     /// The record at `offset`; none where the log ends, be it in a torn record.
     fn next_record(&mut self) -> Result<Option<Whole>, Error> {
-        let left = self.left();
-        let sector = &left[..left.len().min(SECTOR)];
-        let head = match Head::find(sector) {
+        let left = self.window.left(self.offset);
+        let sector = usize::try_from(left).unwrap_or(usize::MAX).min(SECTOR);
+        let head = match Head::find(self.window.bytes(self.offset, sector)?) {
             Found::Record(head) => head,
-            Found::Newer(found) => return Err(format::newer(&self.file.path, found)),
+            Found::Newer(found) => return Err(format::newer(&self.window.file().path, found)),
             Found::Garbage => return Err(self.corrupt("not a record")),
-            Found::Nothing => return self.end(None),
+            Found::Nothing => return self.end(),
         };
         self.check(head)?;
-        let Some(record) = usize::try_from(head.record_bytes())
-            .ok()
-            .and_then(|len| left.get(..len))
-        else {
+        if head.record_bytes() > left {
             return Err(self.corrupt("the record is longer than what is left of the file"));
-        };
+        }
+        let record = self
+            .window
+            .bytes(self.offset, format::record_bytes(head.body_bytes as usize))?;
         match format::open(head, self.offset, record) {
             Some(whole) => Ok(Some(whole)),
-            None if format::has_unwritten_sector(record) => self.end(Some(head.record_bytes())),
+            None if format::has_unwritten_sector(record) => self.end(),
             None => Err(self.corrupt("the record has a wrong checksum")),
         }
     }
 
     /// The head is whole; it must also be the one that belongs here.
     fn check(&self, head: Head) -> Result<(), Error> {
-        if head.segment != self.file.id {
+        if head.segment != self.window.file().id {
             return Err(self.corrupt(format!("a record of segment {:016x}", head.segment)));
         }
         let Some(last) = self.sequence else {
@@ -178,31 +171,30 @@ impl Scan {
         Ok(())
     }
 
-    /// The log ends here, if nothing valid follows. `torn` is the length of a record that is incomplete.
-    fn end(&mut self, torn: Option<u64>) -> Result<Option<Whole>, Error> {
-        let follows =
-            self.left()
-                .chunks(SECTOR)
-                .skip(1)
-                .position(|sector| match Head::find(sector) {
-                    Found::Record(head) => self.sequence.is_none() || head.log == self.log,
-                    Found::Newer(_) => true,
-                    Found::Nothing | Found::Garbage => false,
-                });
-        if let Some(at) = follows {
-            let at = self.offset + (at as u64 + 1) * SECTOR as u64;
-            return Err(self.corrupt(format!(
-                "the record is missing or torn, but another follows at {at}"
-            )));
+    /// The log ends here, if nothing valid follows.
+    fn end(&mut self) -> Result<Option<Whole>, Error> {
+        let mut at = self.offset;
+        while self.window.left(at) > 0 {
+            let len = usize::try_from(self.window.left(at))
+                .unwrap_or(usize::MAX)
+                .min(SECTOR);
+            let found = Head::find(self.window.bytes(at, len)?);
+            let follows = match found {
+                Found::Record(head) => {
+                    at > self.offset && (self.sequence.is_none() || head.log == self.log)
+                }
+                Found::Newer(_) => true,
+                Found::Nothing | Found::Garbage => false,
+            };
+            if follows {
+                let what = format!("the record is missing or torn, but another follows at {at}");
+                return Err(self.corrupt(what));
+            }
+            at += len as u64;
+            if found != Found::Nothing {
+                self.torn = Some((self.offset, at));
+            }
         }
-        let remains = self
-            .left()
-            .chunks(SECTOR)
-            .rposition(|sector| !format::is_zero(sector));
-        let to = remains.map(|last| self.offset + (last as u64 + 1) * SECTOR as u64);
-        self.torn = to
-            .or(torn.map(|len| self.offset + len))
-            .map(|to| (self.offset, to.min(self.file.bytes)));
         Ok(None)
     }
 
@@ -223,25 +215,25 @@ impl Scan {
         while input.len() > 0 {
             let offset = to_u32(body + (whole.body.len() - input.len()) as u64);
             let op = ops::take_op(&mut input).map_err(|what| self.corrupt(what))?;
-            let place = |at: Position| Place {
-                index: at.index,
-                segment: self.file.id,
-                offset,
-                body_end,
-                mask: whole.head.mask,
-            };
             match op {
                 Op::Entry(at, _) => {
-                    self.notes.push(Note::Entry(place(at)));
                     self.history
                         .append(at)
                         .map_err(|error| self.corrupt(error.to_string()))?;
+                    let (segment, mask) = (self.window.file().id, whole.head.mask);
+                    self.places.note(Place {
+                        index: at.index,
+                        segment,
+                        offset,
+                        body_end,
+                        mask,
+                    });
                 }
                 Op::Vote(vote) => self.history.vote = Some(vote),
                 Op::TruncateAfter(after) => {
                     let index = after.map(|at| at.index);
                     self.history.truncate_after(index);
-                    self.notes.push(Note::TruncateAfter(index));
+                    self.places.truncate_after(index);
                 }
                 Op::Purge(at) => self.history.purge(at),
                 Op::Committed(at) => self.history.committed = Some(at),
@@ -260,88 +252,52 @@ impl Scan {
     ) -> Result<Recovered, Error> {
         let mut places = Places::default();
         let mut segments = Vec::new();
-        let last_state = self.first.take().expect("a scan that ran has a state");
-        for (at, id) in ids.iter().enumerate().take(ids.len() - 1) {
-            let next_is_last = at + 2 == ids.len();
-            let file = directory.open_segment(*id)?;
-            if at == 0 {
-                // Every other segment is checked as the next of its predecessor.
-                read_state(&file, self.log)?;
-            }
-            let state = if next_is_last {
-                last_state.clone()
-            } else {
-                read_state(&directory.open_segment(id + 1)?, self.log)?
-            };
-            let Some(summary) = state.previous.filter(|previous| previous.segment == *id) else {
-                return Err(Error::corrupt(
-                    &directory.path_of(id + 1),
-                    0,
-                    "the state names another segment as the one before",
-                ));
-            };
-            if file.bytes < summary.end {
-                let what = format!(
-                    "the file is shorter than its {} bytes of records",
-                    summary.end
-                );
-                return Err(Error::corrupt(&file.path, file.bytes, what));
-            }
-            places.extend(summary.places);
-            segments.push(Segment {
-                file: Arc::new(file),
-                end: summary.end,
-                finished: Some(state.history.last.map(|last| last.index)),
-            });
+        let mut state = self.first.take();
+        if ids.len() > 1 {
+            // Every other segment is checked as the next of its predecessor.
+            read_state(&directory.open_segment(ids[0])?, self.log)?;
         }
-        // A summary does not tell of truncations that nothing was appended after.
-        let entries = last_state
-            .history
-            .first_index()
-            .and(last_state.history.last);
+        for id in &ids[..ids.len() - 1] {
+            let next = match state.take_if(|_| id + 1 == self.window.file().id) {
+                Some(state) => state,
+                None => read_state(&directory.open_segment(id + 1)?, self.log)?,
+            };
+            let (segment, found) = finished_segment(directory, *id, next)?;
+            segments.push(segment);
+            places.extend(found);
+        }
+        places.extend(self.places.into_list());
+        // After a truncation that nothing was appended after.
+        let entries = self.history.first_index().and(self.history.last);
         places.truncate_after(entries.map(|last| last.index));
-        for note in std::mem::take(&mut self.notes) {
-            match note {
-                Note::Entry(place) => places.note(place),
-                Note::TruncateAfter(index) => places.truncate_after(index),
-            }
-        }
-        Ok(self.recovered(places, segments, unused))
-    }
-
-    fn recovered(
-        mut self,
-        places: Places,
-        mut segments: Vec<Segment>,
-        unused: Vec<u64>,
-    ) -> Recovered {
         raise_floor(&mut self.history, &places);
-        let record = usize::try_from(self.last_record.0).expect("within the file")
-            ..usize::try_from(self.last_record.1).expect("within the file");
-        let last_record = (self.last_record.0, self.bytes[record].to_vec());
-        let file = Arc::new(self.file);
+        let file = self.window.file().clone();
+        let (offset, len) = self.last_record;
+        let last_record = (offset, self.window.bytes(offset, len)?.to_vec());
         segments.push(Segment {
             file: file.clone(),
             end: self.offset,
             finished: None,
         });
-        Recovered {
-            cursor: Cursor {
-                log: self.log,
-                segment: file,
-                offset: self.offset,
-                sequence: self.sequence.map_or(0, |last| last + 1),
-                history: self.history.clone(),
-            },
+        let cursor = Cursor {
+            log: self.log,
+            segment: file,
+            offset: self.offset,
+            sequence: self.sequence.map_or(0, |last| last + 1),
+            history: self.history.clone(),
+        };
+        let repair = Repair {
+            unused,
+            torn: self.torn,
+            last_record,
+        };
+        Ok(Recovered {
+            cursor,
             history: self.history,
             places,
             segments,
-            repair: Repair {
-                unused,
-                torn: self.torn,
-                last_record,
-            },
-        }
+            repair,
+        })
     }
 }
 
@@ -361,6 +317,35 @@ fn raise_floor(history: &mut History, places: &Places) {
         history.purge(floor);
     }
     history.committed = history.committed.min(history.last);
+}
+
+/// A finished segment and the places of its entries, as the state after it tells.
+fn finished_segment(
+    directory: &Directory,
+    id: u64,
+    next: State,
+) -> Result<(Segment, Vec<Place>), Error> {
+    let Some(summary) = next.previous.filter(|previous| previous.segment == id) else {
+        let what = "the state names another segment as the one before";
+        return Err(Error::corrupt(&directory.path_of(id + 1), 0, what));
+    };
+    let file = directory.open_segment(id)?;
+    if file.bytes < summary.end {
+        let what = format!(
+            "the file is shorter than its {} bytes of records",
+            summary.end
+        );
+        return Err(Error::corrupt(&file.path, file.bytes, what));
+    }
+    let finished = Some(next.history.last.map(|last| last.index));
+    Ok((
+        Segment {
+            file: Arc::new(file),
+            end: summary.end,
+            finished,
+        },
+        summary.places,
+    ))
 }
 
 /// The state at the beginning of a finished segment.

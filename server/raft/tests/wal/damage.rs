@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use metastore_raft::wal::{Error, Options};
+use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::scratch::{Item, Log, append, copy, directory, items, options, segments, vote};
+use crate::scratch::{Item, Log, append, copy, directory, item, items, options, segments, vote};
 
 const SECTOR: usize = 512;
 const HEAD: usize = 64;
@@ -425,4 +426,57 @@ fn a_log_is_open_once_at_a_time() {
     ));
     drop(log);
     Log::open(sample.options).unwrap();
+}
+
+proptest! {
+    /// What a power failure may leave: all that was synced, and of the last write any of its sectors.
+    #[test]
+    fn a_log_always_opens_after_a_power_failure_with_all_that_was_durable(
+        batches in proptest::collection::vec(
+            (proptest::collection::vec(0usize..3000, 1..6), any::<bool>()), 1..12),
+        missing in proptest::collection::vec(any::<bool>(), 64),
+    ) {
+        let (directory, scratch) = (directory(), directory());
+        let options = options(directory.path());
+        let log = Log::open(options.clone()).unwrap();
+        let mut written: Vec<Item> = Vec::new();
+        let mut before = None;
+        for (lens, zeros) in batches {
+            let kept = segments(&options).iter().map(|file| fs::read(file).unwrap()).collect::<Vec<_>>();
+            before = Some((kept, written.clone()));
+            let next = written.len() as u64;
+            let batch: Vec<Item> = (next..).zip(lens).map(|(index, len)| {
+                let mut item = item(1, index, len);
+                if zeros {
+                    item.bytes = vec![0; len].into();
+                }
+                item
+            }).collect();
+            written.extend_from_slice(&batch);
+            append(&log, batch);
+        }
+        let (kept, durable) = before.unwrap();
+        drop(log);
+        let torn = copy(&options, scratch.path());
+        let mut left_out = false;
+        let mut missing = missing.into_iter().cycle();
+        for (at, file) in segments(&torn).iter().enumerate() {
+            let mut bytes = fs::read(file).unwrap();
+            let synced = kept.get(at).cloned().unwrap_or_else(|| vec![0; bytes.len()]);
+            for (sector, synced) in bytes.chunks_mut(SECTOR).zip(synced.chunks(SECTOR)) {
+                if sector != synced && missing.next().unwrap() {
+                    sector.copy_from_slice(synced);
+                    left_out = true;
+                }
+            }
+            fs::write(file, bytes).unwrap();
+        }
+        let expected = if left_out { &durable } else { &written };
+        let log = Log::open(torn.clone()).unwrap();
+        prop_assert_eq!(&log.read(0..u64::MAX).unwrap(), expected);
+        let next = expected.len() as u64;
+        append(&log, items(2, next..next + 5, 2000));
+        drop(log);
+        prop_assert_eq!(read_all(&torn).unwrap().len() as u64, next + 5);
+    }
 }

@@ -9,7 +9,7 @@ use metastore_raft::wal::{Error, Position, Space};
 use crate::scratch::{Log, append, at, copy, directory, item, items, options, segments, vote};
 
 /// Waits for something that happens in the background.
-fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !happened() {
         assert!(Instant::now() < deadline, "{what}");
