@@ -3,6 +3,7 @@
 //! Promises: costs the apply path one atomic load per commit, and one wake when somebody watches; matches each change
 //! once; keeps the newest commits for all streams to share. Must not know the watches of a stream.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
@@ -12,6 +13,7 @@ use std::task::Waker;
 use metastore_mvcc::{EventLimits, Store};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
 
 use crate::history::{Change, Commit, History, HistoryError, Source};
 use crate::inbox::{Inbox, Span};
@@ -384,14 +386,29 @@ impl Core {
             return Box::pin(std::future::ready(read(&*source)));
         }
         let readers = self.readers.clone();
-        Box::pin(async move {
-            let failed = |error: &dyn std::fmt::Display| HistoryError::Failed(error.to_string());
+        // A task of its own, since a stream may not be polled for long: it must not be given a turn that it does not use.
+        let task = tokio::spawn(async move {
             let permit = readers.acquire_owned().await.map_err(|error| failed(&error))?;
             let task = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 read(&*source)
             });
             task.await.map_err(|error| failed(&error))?
-        })
+        });
+        let mut task = AbortOnDrop(task);
+        Box::pin(async move { (&mut task.0).await.map_err(|error| failed(&error))? })
     }
+}
+
+/// A read that ends when its stream does, if it has not begun.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn failed(error: &dyn fmt::Display) -> HistoryError {
+    HistoryError::Failed(error.to_string())
 }

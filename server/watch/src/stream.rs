@@ -131,6 +131,7 @@ impl Stream {
         if subscription.progress_notify {
             self.progress.start_ticker();
         }
+        self.progress.note_told(revision);
         self.account();
         Ok(Created {
             watch_id: id,

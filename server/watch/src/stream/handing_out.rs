@@ -78,6 +78,7 @@ impl Stream {
 
     fn events(&mut self, key: WatchKey, payload: Payload) -> Option<Notice> {
         let revision = self.block.through();
+        self.progress.note_told(revision);
         let watch = self.watches.get_mut(key)?;
         if let Some(tell) = &mut watch.tell_progress {
             *tell = false;

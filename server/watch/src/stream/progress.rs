@@ -1,7 +1,8 @@
 //! Telling a client how far its watches are when nothing happens.
 //!
 //! Promises: a revision that is told is never ahead of an event still to be handed out, never 0, and a request is answered
-//! as soon as every watch of the stream has got that far (several waiting requests by one answer). Follows `progressIfSync`
+//! as soon as every watch of the stream has got that far (several waiting requests by one answer); an answer is never below
+//! what any watch of the stream was told before. Follows `progressIfSync`
 //! of `server/storage/mvcc/watchable_store.go` and the ticker of `v3rpc/watch.go`.
 
 use std::collections::VecDeque;
@@ -22,9 +23,11 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Progress {
     requested: Option<Requested>,
+    /// The greatest revision that the client was told of, whatever the watch.
+    told: i64,
     /// The hub wakes the stream when this is matched.
     waiting_for: i64,
-    /// Watches whose start revision was in the future.
+    /// Watches whose start revision was in the future when they were created.
     future: Vec<WatchKey>,
     /// Watches to be told their progress now.
     due: VecDeque<WatchKey>,
@@ -52,6 +55,7 @@ impl Progress {
         let jitter = rand::random_range(Duration::ZERO..interval / 10);
         Self {
             requested: None,
+            told: 0,
             waiting_for: 0,
             future: Vec::new(),
             due: VecDeque::new(),
@@ -71,6 +75,11 @@ impl Progress {
     /// A watch waits for a start revision that is still to come.
     pub(super) fn add_future(&mut self, key: WatchKey) {
         self.future.push(key);
+    }
+
+    /// The client was told of a revision; progress about all watches must not be below it.
+    pub(super) fn note_told(&mut self, revision: i64) {
+        self.told = self.told.max(revision);
     }
 
     pub(super) fn request(&mut self, revision: i64) {
@@ -121,10 +130,11 @@ impl Stream {
                 && watch.mode == Mode::Live
                 && watch.future_start <= live
             {
-                return Some(Notice::Progress {
-                    watch_id: watch.id,
-                    revision: live,
-                });
+                let watch_id = watch.id;
+                // One that was lagging may be ahead of the others.
+                let revision = live.max(watch.next - 1);
+                self.progress.note_told(revision);
+                return Some(Notice::Progress { watch_id, revision });
             }
         }
         self.answer_request(live)
@@ -157,9 +167,10 @@ impl Stream {
                 revision = revision.min(watch.next - 1);
             }
         }
-        if revision < requested.first || self.latest_future(revision).is_some() {
+        if revision < requested.first.max(self.progress.told) || self.latest_future(revision).is_some() {
             return None;
         }
+        self.progress.note_told(revision);
         self.progress.requested = (revision < requested.last).then_some(Requested {
             first: requested.last,
             last: requested.last,
@@ -173,13 +184,13 @@ impl Stream {
     /// The greatest start revision above `revision` that a watch waits for.
     fn latest_future(&mut self, revision: i64) -> Option<i64> {
         let watches = &self.watches;
-        let mut latest = None;
+        let mut latest = 0;
         self.progress.future.retain(|key| {
-            let start = watches.get(*key).map_or(0, |watch| watch.future_start);
-            latest = latest.max((start > revision).then_some(start));
-            start > revision
+            let watch = watches.get(*key);
+            latest = latest.max(watch.map_or(0, |watch| watch.future_start));
+            watch.is_some()
         });
-        latest
+        (latest > revision).then_some(latest)
     }
 
     /// Everything up to here was handed to the live watches. To be asked when everything matched was handed out.
@@ -200,7 +211,8 @@ impl Stream {
     pub(super) fn wait_for_progress(&mut self) -> bool {
         let Some(requested) = self.progress.requested else { return true };
         let matched = self.core.matched();
-        let goal = self.latest_future(matched).unwrap_or(0).max(requested.first);
+        let least = requested.first.max(self.progress.told);
+        let goal = self.latest_future(matched).unwrap_or(0).max(least);
         if goal <= matched {
             // Either that has just become true, or history is being read, which will wake the stream.
             return self.fetch.is_some();

@@ -3,9 +3,8 @@
 mod creating;
 mod events;
 mod lagging;
-
+mod model;
 mod progress;
-
 mod store;
 
 use std::sync::Arc;
@@ -105,7 +104,7 @@ impl Told {
 }
 
 /// Counts how often it was woken.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Alarm(AtomicUsize);
 
 impl Wake for Alarm {

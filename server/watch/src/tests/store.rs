@@ -46,6 +46,7 @@ pub(super) struct TestStore {
 struct State {
     /// From revision 2 on.
     commits: Vec<Written>,
+    log: Arc<Vec<Logged>>,
     /// The newest version of each key.
     newest: BTreeMap<String, (Revision, KeyValue)>,
     values: BTreeMap<Revision, KeyValue>,
@@ -129,25 +130,28 @@ impl TestStore {
         if changes.is_empty() {
             return main - 1;
         }
+        Arc::make_mut(&mut state.log).extend(changes.iter().cloned());
         state.commits.push(Written { changes });
         main
     }
 
     /// Everything that ever happened, whether compacted or not.
-    pub(super) fn log(&self) -> Vec<Logged> {
-        let state = self.state.lock();
-        state.commits.iter().flat_map(|written| written.changes.clone()).collect()
+    pub(super) fn log(&self) -> Arc<Vec<Logged>> {
+        self.state.lock().log.clone()
     }
 
     pub(super) fn compact(&self, revision: i64) {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.compact_revision = state.compact_revision.max(Some(revision));
-        let newest = &state.newest;
-        state.values.retain(|at, kv| {
-            let key = std::str::from_utf8(&kv.key).unwrap();
-            at.main >= revision || newest.get(key).is_some_and(|(newest, _)| newest == at)
-        });
+        // The version of each key that is valid at the compaction stays.
+        let mut valid = BTreeMap::new();
+        for (at, kv) in state.values.iter().filter(|(at, _)| at.main <= revision) {
+            valid.insert(kv.key.clone(), *at);
+        }
+        state
+            .values
+            .retain(|at, kv| at.main > revision || valid.get(&kv.key) == Some(at));
     }
 }
 
