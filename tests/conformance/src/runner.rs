@@ -88,6 +88,15 @@ pub fn check_with(setup: &Setup, case: impl AsyncFn(&Session) -> Result<()>) -> 
 type Case<'a> = &'a dyn Fn(Session) -> LocalBoxFuture<'a, Result<()>>;
 
 fn check_boxed(setup: &Setup, case: Case<'_>) -> Result<()> {
+    if let Err(error) = check_targets(setup, case) {
+        // The report alone: where in the runner it arose helps nobody.
+        eprintln!("{error:#}");
+        std::panic::resume_unwind(Box::new("the targets differ"));
+    }
+    Ok(())
+}
+
+fn check_targets(setup: &Setup, case: Case<'_>) -> Result<()> {
     runtime()?.block_on(async {
         let mut failures = Vec::new();
         for size in sizes()?.into_iter().filter(|size| setup.sizes.contains(size)) {

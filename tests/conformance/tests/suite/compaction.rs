@@ -113,7 +113,10 @@ fn hash_kv_of_every_revision_before_and_after_compactions() -> Result<()> {
             for revision in compaction..=12 {
                 t.hash_kv(HashKvRequest { revision }).await?;
             }
-            fails(t.hash_kv(HashKvRequest { revision: compaction - 1 }).await, Code::OutOfRange, COMPACTED)?;
+            // etcd remembers the hash at the revision of its last ten compactions, so 11 is answered after 12.
+            let before = t.hash_kv(HashKvRequest { revision: compaction - 1 }).await;
+            expect("remembered", before.is_ok(), compaction == 12)?;
+            fails(t.hash_kv(HashKvRequest { revision: 2 }).await, Code::OutOfRange, COMPACTED)?;
         }
         fails(t.hash_kv(HashKvRequest { revision: 13 }).await, Code::OutOfRange, FUTURE)?;
         let _ = t.hash_kv(HashKvRequest { revision: -1 }).await;
@@ -133,7 +136,8 @@ fn hash_kv_during_a_compaction_is_that_after_it() -> Result<()> {
             }
         }
         let revision = t.range(all()).await?.header.unwrap_or_default().revision;
-        for compaction in [50, 90, revision] {
+        // Not at the newest revision itself: etcd answers there with what it remembers of the compaction once done.
+        for compaction in [50, 90, revision - 1] {
             t.compact(compact(compaction)).await?;
             let during = t.hash_kv(HashKvRequest { revision }).await?;
             let again = t.hash_kv(HashKvRequest { revision }).await?;

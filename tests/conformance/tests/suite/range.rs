@@ -255,7 +255,7 @@ fn a_range_without_a_key_or_with_an_unknown_order_is_refused() -> Result<()> {
 fn keys_sort_as_bytes() -> Result<()> {
     check(async |t| {
         let wanted: [&[u8]; 10] =
-            [b"\0", b"\0\0", b"\x01", b"A", b"a", b"a\0", b"a\xff", b"aa", b"b", b"\xff"];
+            [b"\0", b"\0\0", b"\x01", b"A", b"a", b"a\0", b"aa", b"a\xff", b"b", b"\xff"];
         for key in [9, 3, 1, 7, 0, 5, 8, 2, 6, 4] {
             t.put(put(wanted[key], "v")).await?;
         }
