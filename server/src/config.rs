@@ -6,6 +6,7 @@
 //! configuration file.
 
 mod advertise;
+mod announce;
 mod auth;
 mod bootstrap;
 mod build;

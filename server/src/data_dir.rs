@@ -191,10 +191,10 @@ fn refuse_etcd(data: &Data, member: &Path) -> Result<(), Error> {
     if etcd {
         return Err(Error::Etcd(data.directory.clone()));
     }
-    if let Some(log) = &data.log_directory {
-        if names(log)?.iter().any(|name| name.ends_with(".wal")) {
-            return Err(Error::Etcd(log.clone()));
-        }
+    if let Some(log) = &data.log_directory
+        && names(log)?.iter().any(|name| name.ends_with(".wal"))
+    {
+        return Err(Error::Etcd(log.clone()));
     }
     Ok(())
 }

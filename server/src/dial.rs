@@ -107,3 +107,77 @@ impl Dialer {
         socket.connect(address).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixListener};
+
+    use super::*;
+
+    fn dialer() -> Dialer {
+        Dialer::new(
+            None,
+            Some(IpAddr::from([127, 0, 0, 2])),
+            Duration::from_secs(5),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_member_is_reached_from_the_local_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (stream, accepted) =
+            tokio::join!(async { dialer().connect(&url).await }, listener.accept());
+        let (mut there, remote) = accepted.expect("accepted");
+        assert_eq!(remote.ip(), IpAddr::from([127, 0, 0, 2]));
+        stream
+            .expect("connected")
+            .write_all(b"x")
+            .await
+            .expect("written");
+        assert_eq!(there.read_u8().await.expect("read"), b'x');
+    }
+
+    #[tokio::test]
+    async fn a_member_is_reached_over_a_socket_in_the_file_system() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("peer");
+        let listener = UnixListener::bind(&path).expect("bound");
+        let url = format!("unix://{}", path.display());
+        let (stream, accepted) =
+            tokio::join!(async { dialer().connect(&url).await }, listener.accept());
+        accepted
+            .expect("accepted")
+            .0
+            .write_all(b"x")
+            .await
+            .expect("written");
+        assert_eq!(
+            stream.expect("connected").read_u8().await.expect("read"),
+            b'x'
+        );
+    }
+
+    #[tokio::test]
+    async fn a_secure_url_needs_tls() {
+        let error = dialer()
+            .connect("https://127.0.0.1:1")
+            .await
+            .err()
+            .expect("a refusal");
+        assert_eq!(
+            error.to_string(),
+            "https://127.0.0.1:1 needs TLS, which is not set up"
+        );
+        let error = dialer()
+            .connect("ftp://127.0.0.1:1")
+            .await
+            .err()
+            .expect("a refusal");
+        assert!(
+            error.to_string().starts_with("URL scheme must be"),
+            "{error}"
+        );
+    }
+}

@@ -91,11 +91,11 @@ fn start(arguments: Vec<String>, line: CommandLine) -> ExitCode {
             .error(error)
             .log();
     }
-    if config.lock_memory {
-        if let Err(error) = process::lock_memory() {
-            Note::fatal("failed to mlock").error(error).log();
-            return ExitCode::FAILURE;
-        }
+    if config.lock_memory
+        && let Err(error) = process::lock_memory()
+    {
+        Note::fatal("failed to mlock").error(error).log();
+        return ExitCode::FAILURE;
     }
     serve::run(config)
 }

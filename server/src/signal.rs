@@ -103,3 +103,109 @@ fn end_at_once(signal: Signal) -> ! {
     }
     low_level::exit(128 + signal.number())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    use rustix::process::{Pid, Signal as Kill, kill_process};
+
+    use super::*;
+
+    const PART: &str = "METASTORE_TEST_SIGNAL_PART";
+
+    /// The process that is ended: this test program once more, with a part to play.
+    struct Victim {
+        child: Child,
+        lines: BufReader<std::process::ChildStdout>,
+    }
+
+    impl Victim {
+        fn start(part: &str) -> Self {
+            let mut child = Command::new(env::current_exe().expect("the test program"))
+                .args([
+                    "--exact",
+                    "signal::tests::victim",
+                    "--nocapture",
+                    "--ignored",
+                ])
+                .env(PART, part)
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("started");
+            let lines = BufReader::new(child.stdout.take().expect("piped"));
+            Self { child, lines }
+        }
+
+        fn wait_for(&mut self, wanted: &str) {
+            let mut line = String::new();
+            while !line.contains(wanted) {
+                line.clear();
+                assert_ne!(
+                    self.lines.read_line(&mut line).expect("a line"),
+                    0,
+                    "it ended before {wanted}"
+                );
+            }
+        }
+
+        fn kill(&self, signal: Kill) {
+            let pid = i32::try_from(self.child.id())
+                .ok()
+                .and_then(Pid::from_raw)
+                .expect("a process");
+            kill_process(pid, signal).expect("signalled");
+        }
+
+        fn ended_by(mut self) -> Option<i32> {
+            self.child.wait().expect("ended").signal()
+        }
+    }
+
+    #[test]
+    #[ignore = "the part of a process that other tests end"]
+    #[allow(clippy::print_stdout)]
+    fn victim() {
+        let Ok(part) = env::var(PART) else { return };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let signals = Signals::catch().expect("caught");
+            println!("\ncatching");
+            let signal = signals.received().await;
+            println!("\nstopping");
+            match part.as_str() {
+                "ends" => end_by(signal),
+                // Never gets done.
+                _ => tokio::time::sleep(Duration::from_secs(600)).await,
+            }
+        });
+    }
+
+    #[test]
+    fn the_process_dies_of_the_signal_after_it_has_stopped() {
+        for (kill, number) in [(Kill::TERM, SIGTERM), (Kill::INT, SIGINT)] {
+            let mut victim = Victim::start("ends");
+            victim.wait_for("catching");
+            victim.kill(kill);
+            victim.wait_for("stopping");
+            assert_eq!(victim.ended_by(), Some(number));
+        }
+    }
+
+    #[test]
+    fn a_second_signal_ends_a_process_that_does_not_stop() {
+        let mut victim = Victim::start("hangs");
+        victim.wait_for("catching");
+        victim.kill(Kill::TERM);
+        victim.wait_for("stopping");
+        victim.kill(Kill::INT);
+        assert_eq!(victim.ended_by(), Some(SIGINT));
+    }
+}

@@ -75,10 +75,10 @@ pub enum Error {
     DefaultAmongOthers,
     /// The journal stands alone too.
     #[error(
-        "running with systemd/journal but other '--log-outputs' values ({0:?}) are configured with 'default'; \
+        "running with systemd/journal but other '--log-outputs' values ([{0}]) are configured with 'default'; \
          override 'default' value with something else"
     )]
-    JournalAmongOthers(Vec<String>),
+    JournalAmongOthers(String),
     /// No such format.
     #[error("unknown log format: {0}, supported values json, console")]
     UnknownFormat(String),
@@ -147,7 +147,7 @@ impl LogOptions {
             other => return Err(Error::UnknownFormat(other.to_owned())),
         };
         if names.contains("systemd/journal") && names.len() > 1 {
-            return Err(Error::JournalAmongOthers(names.iter().cloned().collect()));
+            return Err(Error::JournalAmongOthers(go_list(names)));
         }
         Ok(Self {
             level,
@@ -174,6 +174,15 @@ fn outputs(names: &BTreeSet<String>) -> Vec<OutputOption> {
             path => OutputOption::File(path.into()),
         })
         .collect()
+}
+
+/// The names as Go's `%q` prints them.
+fn go_list(names: &BTreeSet<String>) -> String {
+    names
+        .iter()
+        .map(|name| format!("{name:?}"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn rotation(names: &BTreeSet<String>, json: &str) -> Result<RotationOptions, Error> {

@@ -43,7 +43,7 @@ impl Sampler {
         };
         // Two threads may both count the same line; that writes one line more or less.
         counter.store((second << 32) | count, Ordering::Relaxed);
-        count <= FIRST || (count - FIRST) % THEREAFTER == 0
+        count <= FIRST || (count - FIRST).is_multiple_of(THEREAFTER)
     }
 }
 

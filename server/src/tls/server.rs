@@ -94,20 +94,20 @@ impl ServerTls {
             .1
             .peer_certificates()
             .and_then(<[_]>::first);
-        if let Some(leaf) = leaf.filter(|_| self.check_san) {
-            if let Err(mismatch) = san::check(leaf, remote.ip()).await {
-                let name = stream
-                    .get_ref()
-                    .1
-                    .server_name()
-                    .unwrap_or_default()
-                    .to_owned();
-                log_refusal(remote, &name, &mismatch.reason, &mismatch.names);
-                return Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    mismatch.reason,
-                ));
-            }
+        if let Some(leaf) = leaf.filter(|_| self.check_san)
+            && let Err(mismatch) = san::check(leaf, remote.ip()).await
+        {
+            let name = stream
+                .get_ref()
+                .1
+                .server_name()
+                .unwrap_or_default()
+                .to_owned();
+            log_refusal(remote, &name, &mismatch.reason, &mismatch.names);
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                mismatch.reason,
+            ));
         }
         Ok(stream)
     }
