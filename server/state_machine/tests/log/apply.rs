@@ -17,7 +17,8 @@ use metastore_proto::etcdserverpb::{
 };
 use metastore_proto::mvccpb::KeyValue;
 use metastore_state_machine::{
-    Applied, Effect, Error, Fault, LEASE_TTL_MAX_SECONDS, Lease, LogPosition, Outcome, Response,
+    Applied, Bookkeeping, Effect, Error, Fault, LEASE_TTL_MAX_SECONDS, Lease, LogPosition, Outcome,
+    Response,
 };
 use prost::Message;
 
@@ -221,6 +222,12 @@ fn leases_alarms_members_and_bookkeeping_survive_a_restart() {
     member.flush();
     let (before, position) = (member.view(), member.machine.applied());
     let (leases, members) = (before.leases(), before.members());
+    let snapshot = member.store().snapshot().unwrap();
+    let bookkeeping = Bookkeeping {
+        applied: position,
+        raft_membership: Some(b"raft2".to_vec()),
+    };
+    assert_eq!(Bookkeeping::of(&snapshot).unwrap(), bookkeeping);
 
     let mut member = member.restart();
     let after = member.view();
