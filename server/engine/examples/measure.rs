@@ -77,13 +77,16 @@ fn measure(kind: Kind, rows: u64, folder: &Path) -> Result<(), Error> {
     report("reclaim of nine tenths", rows * 9 / 10, || {
         engine.reclaim(&|_| ControlFlow::Continue(()))
     })?;
-    println!(
-        "{:<34} {:>8.1} MiB engine, {:.1} MiB disk, {} stalls",
-        "afterwards",
-        mib(engine.memory_bytes()),
-        mib(engine.disk_bytes()),
-        engine.stalls()
-    );
+    report_space(&*engine, "afterwards");
+    report("append and delete one row pair", 2 * rows, || {
+        churn(&*engine, 2 * rows, 2 * rows)
+    })?;
+    report_space(&*engine, "afterwards");
+    report("flush", 1, || engine.flush())?;
+    report("get_many of 1000 adjacent rows", 1_000_000, || {
+        get_many_from(&*engine, 3 * rows, rows, 1)
+    })?;
+    report("scan of Meta", rows, || scan(&*engine, Space::Meta))?;
     Ok(())
 }
 
@@ -153,11 +156,47 @@ fn get(engine: &dyn Engine, rows: u64, count: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Appends rows and deletes as many old ones, as a store under Kubernetes does: of every ten rows
+/// nine live for as long as `rows / 2` later ones, and one stays.
+fn churn(engine: &dyn Engine, first: u64, rows: u64) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    let (mut record, mut meta) = ([b'r'; RECORD_BYTES], [b'm'; META_BYTES]);
+    for main in first..first + rows {
+        fill(&mut record, main);
+        fill(&mut meta, main);
+        batch.put(Space::Record, &key(main), &record);
+        batch.put(Space::Meta, &key(main), &meta);
+        let old = main - rows / 2;
+        if old >= first && !old.is_multiple_of(10) {
+            batch.delete(Space::Record, &key(old));
+            batch.delete(Space::Meta, &key(old));
+        }
+        if batch.len() >= 1000 {
+            engine.write(&batch)?;
+            batch.clear();
+        }
+    }
+    engine.write(&batch)
+}
+
+fn report_space(engine: &dyn Engine, when: &str) {
+    println!(
+        "{when:<34} {:>8.1} MiB engine, {:.1} MiB disk, {} stalls",
+        mib(engine.memory_bytes()),
+        mib(engine.disk_bytes()),
+        engine.stalls()
+    );
+}
+
 /// Gets a thousand rows at a time, of which each is `step` rows behind the one before it.
 fn get_many(engine: &dyn Engine, rows: u64, step: u64) -> Result<(), Error> {
+    get_many_from(engine, 0, rows, step)
+}
+
+fn get_many_from(engine: &dyn Engine, first: u64, rows: u64, step: u64) -> Result<(), Error> {
     let rounds = if step == 1 { 1000 } else { 100 };
     for round in 0..rounds {
-        let from = round * 104_729 % (rows - 1000 * step);
+        let from = first + round * 104_729 % (rows - 1000 * step);
         let keys: Vec<[u8; 12]> = (0..1000).map(|number| key(from + number * step)).collect();
         let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let values = engine.get_many(Space::Record, &keys)?;

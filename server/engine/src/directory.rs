@@ -33,10 +33,7 @@ impl Directory {
         let is_new = match fs::read_dir(path) {
             Ok(_) => !check(path, kind)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(path).map_err(Error::io("create", path))?;
-                if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
-                    sync(parent)?;
-                }
+                create(path)?;
                 true
             }
             Err(error) => return Err(Error::io("read", path)(error)),
@@ -82,6 +79,20 @@ pub(crate) fn file_bytes(directory: &Path) -> u64 {
         .filter(fs::Metadata::is_file)
         .map(|metadata| metadata.len())
         .sum()
+}
+
+/// Creates the directory and those above it that are missing, durably.
+fn create(path: &Path) -> Result<(), Error> {
+    let is_missing = |directory: &&Path| !directory.as_os_str().is_empty() && !directory.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    for parent in missing.iter().filter_map(|directory| directory.parent()) {
+        match parent.as_os_str().is_empty() {
+            true => sync(Path::new("."))?,
+            false => sync(parent)?,
+        }
+    }
+    Ok(())
 }
 
 /// Whether the directory has our format; false where it is empty.

@@ -64,6 +64,7 @@ run_with_every_engine! {
         another_engine_s_directory_is_refused_and_left_alone,
         a_newer_format_is_refused,
         a_directory_with_strange_files_is_refused_and_left_alone,
+        missing_directories_are_created,
         a_directory_is_open_only_once,
         a_damaged_file_is_an_error_that_names_it,
     }

@@ -1,22 +1,24 @@
-//! Merging small tables: each flush leaves one in each family, and since their rows are appended
-//! in order RocksDB only moves them down and never merges them.
+//! Looking after the tables, on a thread of its own, once in some flushes.
 //!
-//! Promises: after some flushes, runs of adjacent small tables become one, on a thread of its own
-//! and in steps of one table's size. Tables of full size are never rewritten.
+//! Each flush leaves a table in each family, and since their rows are appended in order RocksDB
+//! only moves them down and never merges them. So runs of adjacent small tables are made one here,
+//! in steps of one table's size; tables of full size are never rewritten for this. Where many rows
+//! have been deleted, their space is reclaimed.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use rocksdb::{BottommostLevelCompaction, CompactOptions, DB, LiveFile};
 
 use super::options::TABLE_BYTES;
-use super::{Database, family, family_name};
+use super::{Database, family, family_name, reclaim};
 use crate::Space;
 
-/// Flushes after which small tables are looked for.
+/// Flushes after which the tables are looked at.
 const FLUSHES: u32 = 16;
 
 /// A table below this size is small.
@@ -25,9 +27,10 @@ const SMALL_BYTES: usize = TABLE_BYTES / 4;
 /// Adjacent small tables that are worth merging.
 const TABLES_MIN: usize = 8;
 
-/// Counts flushes and wakes the thread that merges. Dropping it waits for the step under way.
+/// Counts flushes and wakes the thread. Dropping it waits for the step under way.
 pub(super) struct Gatherer {
     flushes: AtomicU32,
+    is_stopping: Arc<AtomicBool>,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -44,11 +47,14 @@ struct Run {
 impl Gatherer {
     pub(super) fn start(database: Arc<Database>) -> io::Result<Self> {
         let (wake, woken) = sync_channel(1);
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_stopping);
         let thread = std::thread::Builder::new()
             .name("engine-gather".to_owned())
-            .spawn(move || gather_when_woken(&database, &woken))?;
+            .spawn(move || gather_when_woken(&database, &woken, &stop))?;
         Ok(Self {
             flushes: AtomicU32::new(0),
+            is_stopping,
             wake: Some(wake),
             thread: Some(thread),
         })
@@ -68,6 +74,7 @@ impl Gatherer {
 
 impl Drop for Gatherer {
     fn drop(&mut self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
         self.wake = None;
         if let Some(thread) = self.thread.take() {
             // A panic there was reported by its own hook.
@@ -76,15 +83,28 @@ impl Drop for Gatherer {
     }
 }
 
-fn gather_when_woken(database: &Database, woken: &Receiver<()>) {
+fn gather_when_woken(database: &Database, woken: &Receiver<()>, is_stopping: &AtomicBool) {
     while woken.recv().is_ok() {
-        gather(&database.db);
+        look_after(&database.db, is_stopping);
     }
 }
 
-/// Merges what is worth it. A failure is RocksDB's background error, which the next write or
-/// flush reports.
-pub(super) fn gather(db: &DB) {
+/// A failure is RocksDB's background error, which the next write or flush reports.
+fn look_after(db: &DB, is_stopping: &AtomicBool) {
+    let Ok(files) = db.live_files() else {
+        return;
+    };
+    if reclaim::is_due(&files) {
+        let _ = reclaim::reclaim(db, &|_| match is_stopping.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+    }
+    gather(db, &|| is_stopping.load(Ordering::Relaxed));
+}
+
+/// Merges the runs that are worth it, until `is_stopping`.
+pub(super) fn gather(db: &DB, is_stopping: &dyn Fn() -> bool) {
     let Ok(files) = db.live_files() else {
         return;
     };
@@ -93,6 +113,9 @@ pub(super) fn gather(db: &DB) {
     options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
     for space in Space::ALL {
         for run in runs(family_name(space), &files) {
+            if is_stopping() {
+                return;
+            }
             let (from, to) = (Some(&run.from), Some(&run.to));
             db.compact_range_cf_opt(family(db, space), from, to, &options);
         }

@@ -1,7 +1,7 @@
 //! Giving disk space back: tombstones are carried down to the rows that they delete.
 //!
 //! Promises: work is done in key ranges of bounded size, one at a time, beside reads, writes and
-//! RocksDB's own compactions. What holds no deleted rows is not rewritten.
+//! RocksDB's own compactions. Tables that no tombstone reaches are not rewritten.
 
 use std::ops::ControlFlow;
 
@@ -13,7 +13,14 @@ use crate::{Error, Progress, Space};
 /// Bytes of tables in one range.
 const RANGE_BYTES: usize = 64 << 20;
 
-/// A key range of a space; None is beyond its last table.
+/// Tombstones below which their rows are left to RocksDB, and to the next reclaim.
+const TOMBSTONES_MIN: u64 = 200_000;
+
+/// Entries for each tombstone at which the space of deleted rows is worth the work.
+const ENTRIES_PER_TOMBSTONE: u64 = 4;
+
+/// A key range of a space, both ends included; None is the last key.
+#[derive(Debug, PartialEq, Eq)]
 struct Range {
     space: Space,
     from: Vec<u8>,
@@ -56,31 +63,45 @@ pub(super) fn reclaim(
     Ok(())
 }
 
-/// Cuts the keys of a space into ranges of about [`RANGE_BYTES`], at the beginnings of tables.
+/// Whether the tables hold so many tombstones that their rows should not wait for RocksDB, which
+/// goes by the bytes of a table: a tombstone is small, and the row it deletes may not be.
+pub(super) fn is_due(files: &[LiveFile]) -> bool {
+    let tombstones: u64 = files.iter().map(|file| file.num_deletions).sum();
+    let entries: u64 = files.iter().map(|file| file.num_entries).sum();
+    tombstones >= TOMBSTONES_MIN && tombstones * ENTRIES_PER_TOMBSTONE >= entries
+}
+
+/// Cuts the keys of a space into ranges of about [`RANGE_BYTES`], between its tables.
 fn ranges(space: Space, files: &[LiveFile]) -> Vec<Range> {
     let mut tables: Vec<(&[u8], usize)> = files
         .iter()
-        .filter(|file| file.column_family_name == family_name(space))
-        .filter_map(|file| Some((file.start_key.as_deref()?, file.size)))
+        // Tables of level 0 may reach over all keys.
+        .filter(|file| file.column_family_name == family_name(space) && file.level > 0)
+        .filter_map(|file| Some((file.end_key.as_deref()?, file.size)))
         .collect();
     tables.sort_unstable();
-    let mut ranges: Vec<Range> = Vec::new();
+    let mut ranges = Vec::new();
+    let mut from = Vec::new();
     let mut bytes = 0;
-    for (start, size) in tables {
-        let is_full = bytes >= RANGE_BYTES;
-        if let Some(last) = ranges.last_mut().filter(|_| is_full) {
-            last.to = Some(start.to_vec());
-        }
-        if is_full || ranges.is_empty() {
+    for (end, size) in tables {
+        bytes += size;
+        if bytes >= RANGE_BYTES {
             bytes = 0;
+            // The least key behind this table.
+            let next = [end, &[0]].concat();
+            let from = std::mem::replace(&mut from, next);
             ranges.push(Range {
                 space,
-                from: start.to_vec(),
-                to: None,
+                from,
+                to: Some(end.to_vec()),
             });
         }
-        bytes += size;
     }
+    ranges.push(Range {
+        space,
+        from,
+        to: None,
+    });
     ranges
 }
 
@@ -89,4 +110,63 @@ fn background_errors(db: &DB) -> u64 {
         .ok()
         .flatten()
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(number: u8, level: i32, num_entries: u64, num_deletions: u64) -> LiveFile {
+        LiveFile {
+            column_family_name: "meta".to_owned(),
+            name: String::new(),
+            size: RANGE_BYTES / 2,
+            level,
+            start_key: Some(vec![number]),
+            end_key: Some(vec![number, 9]),
+            num_entries,
+            num_deletions,
+        }
+    }
+
+    #[test]
+    fn ranges_cover_every_key_and_end_with_tables() {
+        let range = |from: &[u8], to: Option<&[u8]>| Range {
+            space: Space::Meta,
+            from: from.to_vec(),
+            to: to.map(<[u8]>::to_vec),
+        };
+        assert_eq!(ranges(Space::Meta, &[]), [range(&[], None)]);
+        let files: Vec<_> = [3, 1, 2, 5, 4]
+            .map(|number| table(number, 6, 1, 0))
+            .into_iter()
+            .chain([table(0, 0, 1, 0)])
+            .collect();
+        assert_eq!(
+            ranges(Space::Meta, &files),
+            [
+                range(&[], Some(&[2, 9])),
+                range(&[2, 9, 0], Some(&[4, 9])),
+                range(&[4, 9, 0], None),
+            ]
+        );
+        assert_eq!(
+            ranges(Space::Record, &files),
+            [Range {
+                space: Space::Record,
+                ..range(&[], None)
+            }]
+        );
+    }
+
+    #[test]
+    fn a_reclaim_is_due_where_a_quarter_are_tombstones_and_they_are_many() {
+        assert!(!is_due(&[]));
+        assert!(!is_due(&[table(1, 6, 1000, 1000)]));
+        assert!(!is_due(&[table(1, 6, 1_000_000, 240_000)]));
+        assert!(is_due(&[
+            table(1, 6, 700_000, 0),
+            table(2, 0, 300_000, 250_000)
+        ]));
+    }
 }

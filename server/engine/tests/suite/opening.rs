@@ -70,6 +70,14 @@ pub(crate) fn a_directory_with_strange_files_is_refused_and_left_alone(kind: Kin
     assert_eq!(names(directory.path()), ["member"]);
 }
 
+pub(crate) fn missing_directories_are_created(kind: Kind) {
+    let directory = tempfile::tempdir().unwrap();
+    let deep = directory.path().join("a/b/c");
+    drop(open(kind, &deep));
+    assert!(names(&deep).contains(&"FORMAT".to_owned()));
+    open(kind, &deep);
+}
+
 pub(crate) fn a_directory_is_open_only_once(kind: Kind) {
     let (directory, engine) = fresh(kind);
     assert!(matches!(
