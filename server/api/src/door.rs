@@ -170,7 +170,11 @@ impl Door {
     }
 
     /// Calls a unary method with an encoded request. The frequent ones are called in place.
-    pub(crate) async fn call(self: &Arc<Self>, method: Method, message: Bytes) -> Result<Encoded, Refusal> {
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        method: Method,
+        message: Bytes,
+    ) -> Result<Encoded, Refusal> {
         match method {
             Method::Put => self.put(message).await,
             Method::Range => self.range(message).await,
@@ -179,7 +183,11 @@ impl Door {
         }
     }
 
-    async fn call_rare(self: &Arc<Self>, method: Method, message: Bytes) -> Result<Encoded, Refusal> {
+    async fn call_rare(
+        self: &Arc<Self>,
+        method: Method,
+        message: Bytes,
+    ) -> Result<Encoded, Refusal> {
         match method {
             Method::DeleteRange => self.delete_range(message).await,
             Method::Compact => self.compact(message).await,
@@ -200,11 +208,19 @@ impl Door {
     }
 
     /// Opens a stream; the method runs as the answer's body is read.
-    fn open(self: &Arc<Self>, method: Method, metadata: Metadata, body: Incoming, tally: Tally) -> Response<Body> {
+    fn open(
+        self: &Arc<Self>,
+        method: Method,
+        metadata: Metadata,
+        body: Incoming,
+        tally: Tally,
+    ) -> Response<Body> {
         let counters = self.metrics.method(method).clone();
         let inbox = Inbox::counted(body, self.message_limit, counters.clone());
         let door = self.clone();
-        grpc::streamed(counters, move |outbox| door.run(method, metadata, inbox, outbox, tally))
+        grpc::streamed(counters, move |outbox| {
+            door.run(method, metadata, inbox, outbox, tally)
+        })
     }
 
     /// Runs a streaming method until it ends, or until something outside ends it.
@@ -227,7 +243,12 @@ impl Door {
         result
     }
 
-    async fn stream(self: &Arc<Self>, method: Method, inbox: Inbox, outbox: Outbox) -> Result<(), Refusal> {
+    async fn stream(
+        self: &Arc<Self>,
+        method: Method,
+        inbox: Inbox,
+        outbox: Outbox,
+    ) -> Result<(), Refusal> {
         match method {
             Method::Watch => self.watch(inbox, outbox).await,
             Method::LeaseKeepAlive => self.lease_keep_alive(inbox, outbox).await,

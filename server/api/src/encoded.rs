@@ -40,7 +40,10 @@ impl Encoded {
 
     /// Bytes that are a message with its prefix.
     pub(crate) fn raw(head: Bytes) -> Self {
-        Self { head, tail: Vec::new() }
+        Self {
+            head,
+            tail: Vec::new(),
+        }
     }
 
     /// A message whose field 1 is another message.
@@ -138,7 +141,9 @@ impl Field<'_> {
     fn len(&self) -> usize {
         match *self {
             Self::Varint(tag, value) => key_len(tag) + encoded_len_varint(value),
-            Self::Bytes(tag, value) => key_len(tag) + encoded_len_varint(value.len() as u64) + value.len(),
+            Self::Bytes(tag, value) => {
+                key_len(tag) + encoded_len_varint(value.len() as u64) + value.len()
+            }
         }
     }
 
@@ -215,7 +220,10 @@ impl<'a> Writer<'a> {
     }
 
     fn field(mut self, field: Field<'a>) -> Self {
-        debug_assert!(self.count < FIELDS, "an answer has at most {FIELDS} single fields");
+        debug_assert!(
+            self.count < FIELDS,
+            "an answer has at most {FIELDS} single fields"
+        );
         self.fields[self.count] = Some(field);
         self.count += 1;
         self
@@ -262,7 +270,9 @@ impl<'a> Writer<'a> {
 
     fn write(&self, body: usize, room: usize) -> Vec<u8> {
         let fields = || self.fields.iter().flatten();
-        let header = self.header.map_or(0, |header| message::encoded_len(1, header));
+        let header = self
+            .header
+            .map_or(0, |header| message::encoded_len(1, header));
         let own = header + fields().map(Field::len).sum::<usize>();
         let mut bytes = start(own + body, own + room);
         if let Some(header) = self.header {
@@ -278,7 +288,9 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use metastore_proto::etcdserverpb::{PutResponse, RangeResponse, RangeStreamResponse, WatchResponse};
+    use metastore_proto::etcdserverpb::{
+        PutResponse, RangeResponse, RangeStreamResponse, WatchResponse,
+    };
     use metastore_proto::mvccpb::KeyValue;
 
     fn header() -> ResponseHeader {
@@ -319,7 +331,10 @@ mod tests {
         let length = u32::from_be_bytes(whole[1..5].try_into().expect("four bytes")) as usize;
         assert_eq!((whole[0], length), (0, whole.len() - PREFIX_BYTES));
         assert_eq!(encoded.len(), length);
-        assert_eq!(encoded.head.len() + encoded.tail.iter().map(Bytes::len).sum::<usize>(), whole.len());
+        assert_eq!(
+            encoded.head.len() + encoded.tail.iter().map(Bytes::len).sum::<usize>(),
+            whole.len()
+        );
     }
 
     #[test]
@@ -340,7 +355,10 @@ mod tests {
     fn a_range_answer_decodes_to_what_was_found() {
         for value in [10, COPY_BYTES, 3 * COPY_BYTES] {
             let list = vec![key_value(value), key_value(1)];
-            let encoded = Writer::new(&header()).flag(3, true).int(4, 7).finish_with(kvs(&list));
+            let encoded = Writer::new(&header())
+                .flag(3, true)
+                .int(4, 7)
+                .finish_with(kvs(&list));
             check_prefix(&encoded);
             let decoded = RangeResponse::decode(encoded.message()).expect("valid");
             let expected = RangeResponse {
@@ -356,7 +374,9 @@ mod tests {
     #[test]
     fn a_large_body_is_not_copied() {
         let body = Bytes::from(kvs(&[key_value(2 * COPY_BYTES)]));
-        let mut chunks = Writer::new(&header()).finish_with(body.clone()).into_chunks();
+        let mut chunks = Writer::new(&header())
+            .finish_with(body.clone())
+            .into_chunks();
         assert!(chunks.next().is_some_and(|head| head.len() < 64));
         assert_eq!(chunks.next().expect("body").as_ptr(), body.as_ptr());
         assert!(chunks.is_empty());
@@ -364,7 +384,9 @@ mod tests {
 
     #[test]
     fn pieces_come_out_as_one_message() {
-        let pieces: Vec<Bytes> = (1..4).map(|value| kvs(&[key_value(value)]).into()).collect();
+        let pieces: Vec<Bytes> = (1..4)
+            .map(|value| kvs(&[key_value(value)]).into())
+            .collect();
         let encoded = Writer::new(&header()).finish_with_pieces(pieces);
         check_prefix(&encoded);
         let decoded = RangeResponse::decode(encoded.message()).expect("valid");

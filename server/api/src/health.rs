@@ -36,11 +36,17 @@ pub(crate) fn list() -> Encoded {
 pub(crate) async fn watch(inbox: Inbox, mut outbox: Outbox) -> Result<(), Refusal> {
     let request: HealthCheckRequest = decode(inbox.only().await?)?;
     let known = request.service == WHOLE_SERVER;
-    let state = if known { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
+    let state = if known {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::ServiceUnknown
+    };
     outbox.send(Encoded::of(&answer(state))).await;
     std::future::pending().await
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse { status: status as i32 }
+    HealthCheckResponse {
+        status: status as i32,
+    }
 }

@@ -44,7 +44,8 @@ impl Door {
             return Err(status::NOT_SUPPORTED_FOR_LEARNER);
         }
         check::range(&request)?;
-        self.timed(RequestKind::Range, self.read_range(request)).await
+        self.timed(RequestKind::Range, self.read_range(request))
+            .await
     }
 
     async fn read_range(&self, request: RangeRequest) -> Result<Encoded, Refusal> {
@@ -59,7 +60,8 @@ impl Door {
             // Sorting may take long and cannot be done in steps.
             let store = self.node.store().clone();
             let page = tokio::task::spawn_blocking(move || store.range(&query)).await;
-            let page = page.map_err(|error| Refusal::unknown(format_args!("etcdserver: {error}")))??;
+            let page =
+                page.map_err(|error| Refusal::unknown(format_args!("etcdserver: {error}")))??;
             return Ok(self.range_answer(page));
         }
         self.walk_range(query).await
@@ -67,7 +69,9 @@ impl Door {
 
     fn range_answer(&self, page: Page) -> Encoded {
         let header = self.node.header(page.revision);
-        let writer = Writer::new(&header).flag(RANGE_MORE, page.more).int(RANGE_COUNT, page.count);
+        let writer = Writer::new(&header)
+            .flag(RANGE_MORE, page.more)
+            .int(RANGE_COUNT, page.count);
         writer.finish_with(page.kvs)
     }
 
@@ -81,12 +85,18 @@ impl Door {
             tokio::task::yield_now().await;
         }
         let header = self.node.header(last.revision);
-        let writer = Writer::new(&header).flag(RANGE_MORE, last.more).int(RANGE_COUNT, last.count);
+        let writer = Writer::new(&header)
+            .flag(RANGE_MORE, last.more)
+            .int(RANGE_COUNT, last.count);
         Ok(writer.finish_with_pieces(pieces))
     }
 
     /// KV.RangeStream: parts of bounded size at one revision.
-    pub(crate) async fn range_stream(&self, inbox: Inbox, mut outbox: Outbox) -> Result<(), Refusal> {
+    pub(crate) async fn range_stream(
+        &self,
+        inbox: Inbox,
+        mut outbox: Outbox,
+    ) -> Result<(), Refusal> {
         let request: RangeRequest = decode(inbox.only().await?)?;
         check::range_stream(&request)?;
         if !request.serializable {
@@ -114,7 +124,9 @@ impl Door {
     /// The part that carries what stands beside the keys.
     fn last_part(&self, page: &Page) -> Encoded {
         let header = self.node.header(page.revision);
-        let writer = Writer::new(&header).flag(RANGE_MORE, page.more).int(RANGE_COUNT, page.count);
+        let writer = Writer::new(&header)
+            .flag(RANGE_MORE, page.more)
+            .int(RANGE_COUNT, page.count);
         Encoded::nested(writer.finish_with(page.kvs.clone()))
     }
 
@@ -129,7 +141,9 @@ impl Door {
         let applied = self.propose(RequestKind::Put, request, size).await?;
         let header = self.node.header(applied.revision);
         match applied.response {
-            Response::Put { prev } => Ok(Writer::new(&header).embedded(PUT_PREV, prev.as_deref()).finish()),
+            Response::Put { prev } => Ok(Writer::new(&header)
+                .embedded(PUT_PREV, prev.as_deref())
+                .finish()),
             other => Err(unexpected(&other)),
         }
     }
@@ -140,12 +154,14 @@ impl Door {
         let request = decode(message)?;
         check::delete_range(&request)?;
         let request = Request::DeleteRange(request);
-        let applied = self.propose(RequestKind::DeleteRange, request, size).await?;
+        let applied = self
+            .propose(RequestKind::DeleteRange, request, size)
+            .await?;
         let header = self.node.header(applied.revision);
         match applied.response {
-            Response::DeleteRange { deleted, prev_kvs } => {
-                Ok(Writer::new(&header).int(DELETED, deleted).finish_with(prev_kvs))
-            }
+            Response::DeleteRange { deleted, prev_kvs } => Ok(Writer::new(&header)
+                .int(DELETED, deleted)
+                .finish_with(prev_kvs)),
             other => Err(unexpected(&other)),
         }
     }
@@ -160,7 +176,8 @@ impl Door {
         };
         check::txn(txn, self.node.limits().max_txn_ops)?;
         let applied = if is_read_only(txn) {
-            self.timed(RequestKind::ReadonlyTxn, self.read_txn(txn)).await?
+            self.timed(RequestKind::ReadonlyTxn, self.read_txn(txn))
+                .await?
         } else {
             self.propose(RequestKind::Txn, request, size).await?
         };
@@ -175,7 +192,8 @@ impl Door {
         if !is_serializable(txn) {
             self.node.read_barrier().await?;
         }
-        let outcome = read_txn(self.node.store(), txn).map_err(|fault| Refusal::unknown(format_args!("etcdserver: {fault}")))?;
+        let outcome = read_txn(self.node.store(), txn)
+            .map_err(|fault| Refusal::unknown(format_args!("etcdserver: {fault}")))?;
         Ok(outcome?)
     }
 
@@ -184,7 +202,9 @@ impl Door {
         let size = message.len();
         let request: metastore_proto::etcdserverpb::CompactionRequest = decode(message)?;
         let physical = request.physical;
-        let applied = self.propose(RequestKind::Compaction, Request::Compaction(request), size).await?;
+        let applied = self
+            .propose(RequestKind::Compaction, Request::Compaction(request), size)
+            .await?;
         let Response::Compaction { done } = applied.response else {
             return Err(unexpected(&applied.response));
         };
@@ -200,13 +220,19 @@ impl Door {
     }
 
     /// Puts a request of `size` encoded bytes into the log and waits for what comes of it.
-    pub(crate) async fn propose(&self, kind: RequestKind, request: Request, size: usize) -> Result<Applied, Refusal> {
+    pub(crate) async fn propose(
+        &self,
+        kind: RequestKind,
+        request: Request,
+        size: usize,
+    ) -> Result<Applied, Refusal> {
         check::proposal_size(size, self.node.limits().max_request_bytes)?;
         let command = Command {
             caller: None,
             request: Some(request),
         };
-        self.timed(kind, async { Ok(self.node.propose(command).await?) }).await
+        self.timed(kind, async { Ok(self.node.propose(command).await?) })
+            .await
     }
 
     async fn timed<T>(
@@ -272,13 +298,14 @@ fn has_own_order(query: &Query) -> bool {
         query.min_create_revision,
         query.max_create_revision,
     ];
-    query.target != Target::Key || query.order == Order::Descend || bounds.iter().any(|&bound| bound != 0)
+    query.target != Target::Key
+        || query.order == Order::Descend
+        || bounds.iter().any(|&bound| bound != 0)
 }
 
 /// Whether every range of a transaction may be answered without asking the leader (`IsTxnSerializable`).
 fn is_serializable(txn: &TxnRequest) -> bool {
-    let serializable =
-        |operation: &RequestOp| matches!(&operation.request, Some(Operation::RequestRange(range)) if range.serializable);
+    let serializable = |operation: &RequestOp| matches!(&operation.request, Some(Operation::RequestRange(range)) if range.serializable);
     txn.success.iter().chain(&txn.failure).all(serializable)
 }
 
@@ -310,7 +337,10 @@ mod tests {
             order: Order::Descend,
             ..over("b", 1)
         };
-        assert!(!is_small(&sorted), "the greatest of many keys is found only after all are looked at");
+        assert!(
+            !is_small(&sorted),
+            "the greatest of many keys is found only after all are looked at"
+        );
     }
 
     #[test]
@@ -328,6 +358,9 @@ mod tests {
         };
         assert!(is_serializable(&txn(vec![], vec![])));
         assert!(is_serializable(&txn(vec![range(true)], vec![range(true)])));
-        assert!(!is_serializable(&txn(vec![range(true)], vec![range(false)])));
+        assert!(!is_serializable(&txn(
+            vec![range(true)],
+            vec![range(false)]
+        )));
     }
 }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use metastore_node::Error as NodeError;
 use metastore_proto::commandpb::command::Request;
 use metastore_proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesResponse,
-    LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
-    ResponseHeader,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, ResponseHeader,
 };
 use metastore_state_machine::Response;
 
@@ -48,14 +48,20 @@ impl Door {
         let size = message.len();
         let request: LeaseRevokeRequest = decode(message)?;
         let request = Request::LeaseRevoke(request);
-        let applied = self.propose(RequestKind::LeaseRevoke, request, size).await?;
+        let applied = self
+            .propose(RequestKind::LeaseRevoke, request, size)
+            .await?;
         Ok(Encoded::of(&LeaseRevokeResponse {
             header: Some(self.node.header(applied.revision)),
         }))
     }
 
     /// Lease.LeaseKeepAlive: answers each request in turn; a lease that is gone has a TTL of 0.
-    pub(crate) async fn lease_keep_alive(&self, mut inbox: Inbox, mut outbox: Outbox) -> Result<(), Refusal> {
+    pub(crate) async fn lease_keep_alive(
+        &self,
+        mut inbox: Inbox,
+        mut outbox: Outbox,
+    ) -> Result<(), Refusal> {
         while let Some(message) = inbox.next().await? {
             let LeaseKeepAliveRequest { id } = decode(message)?;
             // Before the renewal: a lease revoked at a revision must not seem alive at it.
@@ -105,7 +111,10 @@ impl Door {
         let leases = self.node.view().leases();
         Ok(Encoded::of(&LeaseLeasesResponse {
             header: Some(self.header_now()),
-            leases: leases.iter().map(|lease| LeaseStatus { id: lease.id }).collect(),
+            leases: leases
+                .iter()
+                .map(|lease| LeaseStatus { id: lease.id })
+                .collect(),
         }))
     }
 

@@ -20,6 +20,6 @@ mod serve;
 pub mod status;
 mod watch;
 
-pub use door::{Door, Options};
 pub use self::http::{AccessControl, Pages};
+pub use door::{Door, Options};
 pub use serve::{Connections, Listener, Port, TlsSource, Traffic};

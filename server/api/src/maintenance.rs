@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use metastore_proto::commandpb::command::Request;
 use metastore_proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentResponse, DowngradeInfo, HashKvRequest,
-    HashKvResponse, HashResponse, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentResponse, DowngradeInfo,
+    HashKvRequest, HashKvResponse, HashResponse, StatusResponse,
 };
 use metastore_state_machine::Response;
 
@@ -25,7 +25,13 @@ impl Door {
         if !status.has_leader() {
             errors.push(status::NO_LEADER.text().to_owned());
         }
-        errors.extend(self.node.view().alarms(AlarmType::None).iter().map(describe));
+        errors.extend(
+            self.node
+                .view()
+                .alarms(AlarmType::None)
+                .iter()
+                .map(describe),
+        );
         Encoded::of(&StatusResponse {
             header: Some(self.header_now()),
             version: versions.server.clone(),
@@ -47,7 +53,9 @@ impl Door {
     pub(crate) async fn alarm(&self, message: Bytes) -> Result<Encoded, Refusal> {
         let size = message.len();
         let request: AlarmRequest = decode(message)?;
-        let applied = self.propose(RequestKind::Alarm, Request::Alarm(request), size).await?;
+        let applied = self
+            .propose(RequestKind::Alarm, Request::Alarm(request), size)
+            .await?;
         let Response::Alarm { alarms } = applied.response else {
             return Err(unexpected(&applied.response));
         };
@@ -93,7 +101,11 @@ impl Door {
 
 /// An alarm in protobuf's text form, as it stands in etcd's `errors`.
 fn describe(alarm: &AlarmMember) -> String {
-    format!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name())
+    format!(
+        "memberID:{} alarm:{}",
+        alarm.member_id,
+        alarm.alarm().as_str_name()
+    )
 }
 
 fn bytes(number: u64) -> i64 {
@@ -110,6 +122,9 @@ mod tests {
             member_id: 10_276_657_743_932_975_437,
             alarm: AlarmType::Nospace as i32,
         };
-        assert_eq!(describe(&alarm), "memberID:10276657743932975437 alarm:NOSPACE");
+        assert_eq!(
+            describe(&alarm),
+            "memberID:10276657743932975437 alarm:NOSPACE"
+        );
     }
 }

@@ -111,7 +111,11 @@ impl Port {
     /// Serves the door here until `stop`, then ends the door's streams, lets requests finish and returns; the
     /// listener is closed by then.
     pub async fn serve(self, door: Arc<Door>, options: Connections, stop: CancellationToken) {
-        let Self { listener, tls, traffic } = self;
+        let Self {
+            listener,
+            tls,
+            traffic,
+        } = self;
         let tasks = TaskTracker::new();
         let kill = CancellationToken::new();
         let shared = Arc::new(Connection {
@@ -140,7 +144,10 @@ impl Port {
         drop(listener);
         door.stop_streams();
         tasks.close();
-        if tokio::time::timeout(options.drain, tasks.wait()).await.is_err() {
+        if tokio::time::timeout(options.drain, tasks.wait())
+            .await
+            .is_err()
+        {
             kill.cancel();
             tasks.wait().await;
         }

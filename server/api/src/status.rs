@@ -44,7 +44,10 @@ impl Refusal {
 
     /// A method that is part of the protocol and that this server does not offer, in grpc-go's words.
     pub fn unimplemented(method: &str) -> Self {
-        Self::told(Code::Unimplemented, format!("method {method} not implemented"))
+        Self::told(
+            Code::Unimplemented,
+            format!("method {method} not implemented"),
+        )
     }
 
     /// The gRPC code.
@@ -61,7 +64,12 @@ impl Refusal {
 impl std::fmt::Display for Refusal {
     /// As Go prints a status error; etcd shows this form in `/health` and in a watch's cancel reason.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "rpc error: code = {} desc = {}", self.code.name(), self.text)
+        write!(
+            f,
+            "rpc error: code = {} desc = {}",
+            self.code.name(),
+            self.text
+        )
     }
 }
 
@@ -229,12 +237,23 @@ mod tests {
 
     #[test]
     fn an_error_of_the_rooms_below_has_the_text_that_clients_know() {
-        let compacted = mvcc::Error::Compacted { compact_revision: 5 };
+        let compacted = mvcc::Error::Compacted {
+            compact_revision: 5,
+        };
         assert_eq!(Refusal::from(compacted.clone()), COMPACTED);
         assert_eq!(Refusal::from(node::Error::Store(compacted)), COMPACTED);
-        assert_eq!(Refusal::from(node::Error::Apply(state_machine::Error::NoSpace)), NO_SPACE);
-        assert_eq!(Refusal::from(node::Error::NoLeader).to_string(), "rpc error: code = Unavailable desc = etcdserver: no leader");
+        assert_eq!(
+            Refusal::from(node::Error::Apply(state_machine::Error::NoSpace)),
+            NO_SPACE
+        );
+        assert_eq!(
+            Refusal::from(node::Error::NoLeader).to_string(),
+            "rpc error: code = Unavailable desc = etcdserver: no leader"
+        );
         let storage = Refusal::from(node::Error::Storage("disk on fire".to_owned()));
-        assert_eq!((storage.code(), storage.text()), (Code::Unknown, "etcdserver: storage: disk on fire"));
+        assert_eq!(
+            (storage.code(), storage.text()),
+            (Code::Unknown, "etcdserver: storage: disk on fire")
+        );
     }
 }

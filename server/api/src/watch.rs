@@ -59,16 +59,23 @@ impl Door {
     }
 
     /// Does what the client wishes. A request without content is passed over, as etcd does.
-    async fn wish(&self, stream: &mut Stream, outbox: &mut Outbox, message: Bytes) -> Result<(), Refusal> {
+    async fn wish(
+        &self,
+        stream: &mut Stream,
+        outbox: &mut Outbox,
+        message: Bytes,
+    ) -> Result<(), Refusal> {
         let since = Instant::now();
         let request: WatchRequest = decode(message)?;
         let answer = match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => Some(self.create(stream, create)),
-            Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(cancel.watch_id).map(|cancelled| {
-                let header = self.node.header(cancelled.revision);
-                let writer = Writer::new(&header).int(WATCH_ID, cancelled.watch_id);
-                writer.flag(CANCELED, true).finish()
-            }),
+            Some(RequestUnion::CancelRequest(cancel)) => {
+                stream.cancel(cancel.watch_id).map(|cancelled| {
+                    let header = self.node.header(cancelled.revision);
+                    let writer = Writer::new(&header).int(WATCH_ID, cancelled.watch_id);
+                    writer.flag(CANCELED, true).finish()
+                })
+            }
             Some(RequestUnion::ProgressRequest(_)) => {
                 stream.request_progress();
                 None
@@ -77,7 +84,9 @@ impl Door {
         };
         if let Some(answer) = answer {
             outbox.send(answer).await;
-            self.metrics.watch_control.observe(since.elapsed().as_secs_f64());
+            self.metrics
+                .watch_control
+                .observe(since.elapsed().as_secs_f64());
         }
         Ok(())
     }
@@ -92,8 +101,13 @@ impl Door {
             Err(error) => {
                 let header = self.header_now();
                 let reason = error.to_string();
-                let writer = Writer::new(&header).int(WATCH_ID, NO_WATCH).flag(CREATED, true);
-                writer.flag(CANCELED, true).text(CANCEL_REASON, &reason).finish()
+                let writer = Writer::new(&header)
+                    .int(WATCH_ID, NO_WATCH)
+                    .flag(CREATED, true);
+                writer
+                    .flag(CANCELED, true)
+                    .text(CANCEL_REASON, &reason)
+                    .finish()
             }
         }
     }
@@ -111,11 +125,15 @@ impl Door {
             | Notice::Cancelled { revision, .. } => *revision,
             Notice::Compacted { .. } => 0,
         };
-        outbox.send(written(&notice, &self.node.header(revision))).await;
+        outbox
+            .send(written(&notice, &self.node.header(revision)))
+            .await;
         if events > 0 {
             let seconds = since.elapsed().as_secs_f64();
             self.metrics.watch_events.observe(seconds);
-            self.metrics.watch_per_event.observe(seconds / events as f64);
+            self.metrics
+                .watch_per_event
+                .observe(seconds / events as f64);
         }
     }
 }
@@ -123,15 +141,23 @@ impl Door {
 fn written(notice: &Notice, header: &ResponseHeader) -> Encoded {
     let writer = Writer::new(header).int(WATCH_ID, notice.watch_id());
     match notice {
-        Notice::Events { events, fragment, .. } => {
+        Notice::Events {
+            events, fragment, ..
+        } => {
             let writer = writer.flag(FRAGMENT, *fragment);
             writer.finish_encoding(events.encoded_len(), |bytes| events.encode(bytes))
         }
         Notice::Progress { .. } => writer.finish(),
-        Notice::Compacted { compact_revision, .. } => {
-            writer.flag(CANCELED, true).int(COMPACT_REVISION, *compact_revision).finish()
-        }
-        Notice::Cancelled { reason, .. } => writer.flag(CANCELED, true).text(CANCEL_REASON, reason).finish(),
+        Notice::Compacted {
+            compact_revision, ..
+        } => writer
+            .flag(CANCELED, true)
+            .int(COMPACT_REVISION, *compact_revision)
+            .finish(),
+        Notice::Cancelled { reason, .. } => writer
+            .flag(CANCELED, true)
+            .text(CANCEL_REASON, reason)
+            .finish(),
     }
 }
 

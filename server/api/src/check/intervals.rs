@@ -23,7 +23,12 @@ pub(super) fn branch(operations: &[RequestOp]) -> Result<(), Refusal> {
 }
 
 fn is_simple(operations: &[RequestOp]) -> bool {
-    let plain = |operation: &RequestOp| matches!(operation.request, Some(Request::RequestRange(_) | Request::RequestPut(_)));
+    let plain = |operation: &RequestOp| {
+        matches!(
+            operation.request,
+            Some(Request::RequestRange(_) | Request::RequestPut(_))
+        )
+    };
     operations.len() <= FEW && operations.iter().all(plain)
 }
 
@@ -61,7 +66,9 @@ fn writes(operations: &[RequestOp]) -> Result<Writes<'_>, Refusal> {
         }
     }
     for operation in operations {
-        let Some(Request::RequestTxn(nested)) = &operation.request else { continue };
+        let Some(Request::RequestTxn(nested)) = &operation.request else {
+            continue;
+        };
         let success = writes(&nested.success)?;
         let failure = writes(&nested.failure)?;
         for &key in &success.puts {
@@ -197,12 +204,21 @@ mod tests {
         assert!(!refused(&[put("b"), delete("a", "")]));
         assert!(refused(&[delete("a", "c"), put("b")]));
         assert!(!refused(&[delete("a", "c"), put("c")]));
-        assert!(refused(&[delete("a", "c"), delete("b", "f"), delete("e", "k"), put("j")]));
+        assert!(refused(&[
+            delete("a", "c"),
+            delete("b", "f"),
+            delete("e", "k"),
+            put("j")
+        ]));
     }
 
     #[test]
     fn deleting_twice_is_fine() {
-        assert!(!refused(&[delete("a", "c"), delete("b", ""), delete("a", "c")]));
+        assert!(!refused(&[
+            delete("a", "c"),
+            delete("b", ""),
+            delete("a", "c")
+        ]));
     }
 
     #[test]
@@ -216,12 +232,18 @@ mod tests {
         assert!(!refused(&[nested(vec![put("a")], vec![put("a")])]));
         assert!(!refused(&[nested(vec![put("a")], vec![delete("a", "")])]));
         assert!(refused(&[nested(vec![put("a")], vec![put("a")]), put("a")]));
-        assert!(refused(&[nested(vec![put("a")], vec![]), nested(vec![], vec![put("a")])]));
+        assert!(refused(&[
+            nested(vec![put("a")], vec![]),
+            nested(vec![], vec![put("a")])
+        ]));
     }
 
     #[test]
     fn a_nested_delete_counts_for_those_after_it() {
-        let (deleting, putting) = (nested(vec![delete("a", "c")], vec![]), nested(vec![put("b")], vec![]));
+        let (deleting, putting) = (
+            nested(vec![delete("a", "c")], vec![]),
+            nested(vec![put("b")], vec![]),
+        );
         assert!(refused(&[deleting.clone(), putting.clone()]));
         assert!(!refused(&[putting, deleting.clone()]));
         assert!(refused(&[deleting, put("b")]));
@@ -230,6 +252,9 @@ mod tests {
     #[test]
     fn an_outer_delete_counts_for_nested_puts() {
         assert!(refused(&[nested(vec![put("b")], vec![]), delete("a", "c")]));
-        assert!(refused(&[nested(vec![], vec![nested(vec![put("b")], vec![])]), delete("b", "")]));
+        assert!(refused(&[
+            nested(vec![], vec![nested(vec![put("b")], vec![])]),
+            delete("b", "")
+        ]));
     }
 }

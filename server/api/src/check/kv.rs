@@ -10,7 +10,9 @@ pub fn range(request: &RangeRequest) -> Result<(), Refusal> {
     if request.key.is_empty() {
         return Err(status::EMPTY_KEY);
     }
-    if SortOrder::try_from(request.sort_order).is_err() || SortTarget::try_from(request.sort_target).is_err() {
+    if SortOrder::try_from(request.sort_order).is_err()
+        || SortTarget::try_from(request.sort_target).is_err()
+    {
         return Err(status::INVALID_SORT_OPTION);
     }
     Ok(())
@@ -20,7 +22,8 @@ pub fn range(request: &RangeRequest) -> Result<(), Refusal> {
 pub fn range_stream(request: &RangeRequest) -> Result<(), Refusal> {
     range(request)?;
     let unsorted = request.sort_order == SortOrder::None as i32;
-    let by_key = request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32;
+    let by_key = request.sort_target == SortTarget::Key as i32
+        && request.sort_order == SortOrder::Ascend as i32;
     if !unsorted && !by_key {
         return Err(status::RANGE_STREAM_SORT);
     }
@@ -71,19 +74,32 @@ mod tests {
     fn a_key_is_required() {
         assert_eq!(range(&RangeRequest::default()), Err(status::EMPTY_KEY));
         assert_eq!(put(&PutRequest::default()), Err(status::EMPTY_KEY));
-        assert_eq!(delete_range(&DeleteRangeRequest::default()), Err(status::EMPTY_KEY));
+        assert_eq!(
+            delete_range(&DeleteRangeRequest::default()),
+            Err(status::EMPTY_KEY)
+        );
     }
 
     #[test]
     fn an_unknown_sort_is_refused_and_a_known_one_is_not() {
-        for (order, target, accepted) in [(0, 0, true), (2, 4, true), (3, 0, false), (0, 5, false), (-1, 0, false)] {
+        for (order, target, accepted) in [
+            (0, 0, true),
+            (2, 4, true),
+            (3, 0, false),
+            (0, 5, false),
+            (-1, 0, false),
+        ] {
             let request = RangeRequest {
                 key: key(),
                 sort_order: order,
                 sort_target: target,
                 ..Default::default()
             };
-            let expected = if accepted { Ok(()) } else { Err(status::INVALID_SORT_OPTION) };
+            let expected = if accepted {
+                Ok(())
+            } else {
+                Err(status::INVALID_SORT_OPTION)
+            };
             assert_eq!(range(&request), expected, "order {order}, target {target}");
         }
     }

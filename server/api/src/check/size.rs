@@ -39,12 +39,22 @@ mod tests {
     fn a_write_may_be_as_large_as_the_limit_with_its_envelope() {
         let largest = MAX - ENVELOPE_BYTES - 1 - 3;
         assert_eq!(proposal_size(largest, MAX), Ok(()));
-        assert_eq!(proposal_size(largest + 1, MAX), Err(status::REQUEST_TOO_LARGE));
+        assert_eq!(
+            proposal_size(largest + 1, MAX),
+            Err(status::REQUEST_TOO_LARGE)
+        );
     }
 
     #[test]
     fn a_varint_is_as_long_as_protobuf_writes_it() {
-        for (value, length) in [(0, 1), (127, 1), (128, 2), (16_383, 2), (16_384, 3), (2_097_152, 4)] {
+        for (value, length) in [
+            (0, 1),
+            (127, 1),
+            (128, 2),
+            (16_383, 2),
+            (16_384, 3),
+            (2_097_152, 4),
+        ] {
             assert_eq!(length_of_varint(value), length, "{value}");
         }
     }

@@ -17,7 +17,11 @@ pub fn txn(request: &TxnRequest, max_ops: usize) -> Result<(), Refusal> {
 }
 
 fn shape(request: &TxnRequest, max_ops: usize) -> Result<(), Refusal> {
-    let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
+    let longest = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
     let Some(left) = max_ops.checked_sub(longest) else {
         return Err(status::TOO_MANY_OPS);
     };
@@ -25,7 +29,9 @@ fn shape(request: &TxnRequest, max_ops: usize) -> Result<(), Refusal> {
         return Err(status::EMPTY_KEY);
     }
     let operations = request.success.iter().chain(&request.failure);
-    operations.into_iter().try_for_each(|each| operation(each, left))
+    operations
+        .into_iter()
+        .try_for_each(|each| operation(each, left))
 }
 
 fn operation(operation: &RequestOp, max_ops: usize) -> Result<(), Refusal> {
@@ -99,7 +105,10 @@ mod tests {
     #[test]
     fn a_nested_transaction_has_what_the_outer_one_leaves() {
         assert_eq!(txn(&of(vec![nested(vec![range(); 127])]), 128), Ok(()));
-        assert_eq!(txn(&of(vec![nested(vec![range(); 128])]), 128), Err(status::TOO_MANY_OPS));
+        assert_eq!(
+            txn(&of(vec![nested(vec![range(); 128])]), 128),
+            Err(status::TOO_MANY_OPS)
+        );
     }
 
     #[test]
@@ -109,6 +118,9 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(txn(&compare, 128), Err(status::EMPTY_KEY));
-        assert_eq!(txn(&of(vec![RequestOp { request: None }]), 128), Err(status::KEY_NOT_FOUND));
+        assert_eq!(
+            txn(&of(vec![RequestOp { request: None }]), 128),
+            Err(status::KEY_NOT_FOUND)
+        );
     }
 }

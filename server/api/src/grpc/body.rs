@@ -31,7 +31,11 @@ impl Body {
     /// An HTTP document.
     pub fn document(content: impl Into<Bytes>) -> Self {
         let content = content.into();
-        Self(if content.is_empty() { State::Done } else { State::Document(content) })
+        Self(if content.is_empty() {
+            State::Done
+        } else {
+            State::Document(content)
+        })
     }
 
     /// One message, then the status OK.

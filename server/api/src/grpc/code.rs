@@ -52,7 +52,8 @@ impl Code {
     /// The number, in decimal, as the header `grpc-status` carries it.
     pub const fn digits(self) -> &'static str {
         const DIGITS: [&str; Code::COUNT] = [
-            "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
+            "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15",
+            "16",
         ];
         DIGITS[self as usize]
     }

@@ -11,7 +11,10 @@ const LONGEST: usize = 9;
 /// Reads a value such as `5S` or `200m`.
 pub(super) fn parse(value: &[u8]) -> Result<Duration, Refusal> {
     read(value).ok_or_else(|| {
-        let text = format!("malformed grpc-timeout: {:?}", String::from_utf8_lossy(value));
+        let text = format!(
+            "malformed grpc-timeout: {:?}",
+            String::from_utf8_lossy(value)
+        );
         Refusal::told(Code::Internal, text)
     })
 }
@@ -21,7 +24,9 @@ fn read(value: &[u8]) -> Option<Duration> {
     if digits.is_empty() || value.len() > LONGEST || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let amount = digits.iter().fold(0, |sum: u64, digit| sum * 10 + u64::from(digit - b'0'));
+    let amount = digits
+        .iter()
+        .fold(0, |sum: u64, digit| sum * 10 + u64::from(digit - b'0'));
     Some(match unit {
         b'H' => Duration::from_secs(amount * 3600),
         b'M' => Duration::from_secs(amount * 60),
@@ -40,7 +45,10 @@ mod tests {
     #[test]
     fn units_are_those_of_the_protocol() {
         assert_eq!(parse(b"5S"), Ok(Duration::from_secs(5)));
-        assert_eq!(parse(b"99999999H"), Ok(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(
+            parse(b"99999999H"),
+            Ok(Duration::from_secs(99_999_999 * 3600))
+        );
         assert_eq!(parse(b"4999912u"), Ok(Duration::from_micros(4_999_912)));
         assert_eq!(parse(b"20m"), Ok(Duration::from_millis(20)));
     }

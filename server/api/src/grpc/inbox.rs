@@ -90,8 +90,12 @@ impl Inbox {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(status::CONTEXT_CANCELED)),
-                Poll::Ready(None) if self.arrived.bytes().is_empty() => return Poll::Ready(Ok(None)),
-                Poll::Ready(None) => return Poll::Ready(Err(Refusal::new(Code::Internal, "unexpected EOF"))),
+                Poll::Ready(None) if self.arrived.bytes().is_empty() => {
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Ready(None) => {
+                    return Poll::Ready(Err(Refusal::new(Code::Internal, "unexpected EOF")));
+                }
             };
             // A client's trailers mean nothing in gRPC.
             if let Ok(data) = frame.into_data() {
@@ -162,7 +166,10 @@ fn compressed(flag: u8) -> Refusal {
     if flag == 1 {
         return COMPRESSED;
     }
-    Refusal::told(Code::Internal, format!("grpc: received unexpected payload format {flag}"))
+    Refusal::told(
+        Code::Internal,
+        format!("grpc: received unexpected payload format {flag}"),
+    )
 }
 
 /// Decodes a request; its `bytes` fields share the message's buffer.
@@ -201,7 +208,11 @@ mod tests {
         let mut bytes = frame(b"one");
         bytes.extend(frame(b""));
         bytes.extend(frame(&[7; 300]));
-        let expected = vec![Bytes::from_static(b"one"), Bytes::new(), Bytes::from(vec![7; 300])];
+        let expected = vec![
+            Bytes::from_static(b"one"),
+            Bytes::new(),
+            Bytes::from(vec![7; 300]),
+        ];
         for size in 1..bytes.len() {
             let chunks: Vec<_> = bytes.chunks(size).collect();
             assert_eq!(all(&chunks, 300), Ok(expected.clone()), "chunks of {size}");
@@ -221,11 +232,17 @@ mod tests {
     fn too_large_a_message_is_refused_by_its_prefix() {
         let error = all(&[&frame(b"four!")[..6]], 4).expect_err("too large");
         assert_eq!(error.code(), Code::ResourceExhausted);
-        assert_eq!(error.text(), "grpc: received message larger than max (5 vs. 4)");
+        assert_eq!(
+            error.text(),
+            "grpc: received message larger than max (5 vs. 4)"
+        );
     }
 
     #[test]
     fn compression_is_refused() {
-        assert_eq!(all(&[&[1, 0, 0, 0, 0]], 9).expect_err("compressed").code(), Code::Unimplemented);
+        assert_eq!(
+            all(&[&[1, 0, 0, 0, 0]], 9).expect_err("compressed").code(),
+            Code::Unimplemented
+        );
     }
 }

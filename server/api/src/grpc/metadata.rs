@@ -7,14 +7,12 @@ use crate::status::{self, Refusal};
 use std::time::Duration;
 
 /// The metadata that etcd's clients send (`api/v3rpc/rpctypes/md.go`), read once.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Metadata {
     /// `grpc-timeout`: how long the client waits, counted from the request's arrival.
     pub timeout: Option<Duration>,
     /// `hasleader: true`: refuse, and end streams, while no leader is known.
     pub requires_leader: bool,
-    /// `token`, or `authorization` as the JSON gateway gets it.
-    pub token: Option<String>,
 }
 
 impl Metadata {
@@ -24,11 +22,11 @@ impl Metadata {
             None => None,
             Some(value) => Some(deadline::parse(value.as_bytes())?),
         };
-        let token = headers.get("token").or_else(|| headers.get("authorization"));
         Ok(Self {
             timeout,
-            requires_leader: headers.get("hasleader").is_some_and(|value| value == "true"),
-            token: token.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            requires_leader: headers
+                .get("hasleader")
+                .is_some_and(|value| value == "true"),
         })
     }
 }
@@ -37,6 +35,8 @@ impl Metadata {
 pub(crate) fn client_version(headers: &HeaderMap) -> Result<&str, Refusal> {
     match headers.get("client-api-version") {
         None => Ok("unknown"),
-        Some(value) => std::str::from_utf8(value.as_bytes()).map_err(|_| status::INVALID_CLIENT_API_VERSION),
+        Some(value) => {
+            std::str::from_utf8(value.as_bytes()).map_err(|_| status::INVALID_CLIENT_API_VERSION)
+        }
     }
 }

@@ -140,7 +140,10 @@ methods! {
 
 #[cold]
 fn unknown(path: &str) -> Refusal {
-    let text = match path.strip_prefix('/').and_then(|path| path.rsplit_once('/')) {
+    let text = match path
+        .strip_prefix('/')
+        .and_then(|path| path.rsplit_once('/'))
+    {
         Some((service, method)) if SERVICES.contains(&service) => {
             format!("unknown method {method} for service {service}")
         }
@@ -165,7 +168,10 @@ mod tests {
     #[test]
     fn an_unknown_path_is_refused_in_the_words_of_grpc_go() {
         let text = |path| Method::find(path).expect_err("unknown").text().to_owned();
-        assert_eq!(text("/etcdserverpb.KV/Get"), "unknown method Get for service etcdserverpb.KV");
+        assert_eq!(
+            text("/etcdserverpb.KV/Get"),
+            "unknown method Get for service etcdserverpb.KV"
+        );
         assert_eq!(text("/foo.Bar/Get"), "unknown service foo.Bar");
         assert_eq!(text("foo"), "malformed method name: \"foo\"");
     }

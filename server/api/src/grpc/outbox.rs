@@ -66,7 +66,10 @@ impl StreamBody {
     }
 
     /// The next piece of a message, or how the stream ended.
-    pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Result<(), Refusal>>> {
+    pub(super) fn poll_chunk(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, Result<(), Refusal>>> {
         loop {
             if let Some(chunk) = self.chunks.next() {
                 return Poll::Ready(Ok(chunk));
@@ -102,6 +105,7 @@ mod tests {
         }
     }
 
+    /// The body does not look into a message; five bytes of it count as its prefix.
     fn message(content: &'static str) -> Encoded {
         Encoded::raw(Bytes::from(content))
     }
@@ -109,13 +113,16 @@ mod tests {
     #[tokio::test]
     async fn messages_leave_in_order_and_the_result_comes_last() {
         let body = StreamBody::new(Arc::default(), |mut outbox| async move {
-            outbox.send(message("one")).await;
+            outbox.send(message("message one")).await;
             tokio::task::yield_now().await;
-            outbox.send(message("two")).await;
+            outbox.send(message("message two")).await;
             Err(status::NO_LEADER)
         });
         let (chunks, result) = collect(body).await;
-        assert_eq!(chunks, [Bytes::from("one"), Bytes::from("two")]);
+        assert_eq!(
+            chunks,
+            [Bytes::from("message one"), Bytes::from("message two")]
+        );
         assert_eq!(result, Err(status::NO_LEADER));
     }
 
@@ -125,7 +132,7 @@ mod tests {
         let count = written.clone();
         let mut body = StreamBody::new(Arc::default(), |mut outbox| async move {
             for _ in 0..3 {
-                outbox.send(message("x")).await;
+                outbox.send(message("message")).await;
                 *count.lock() += 1;
             }
             Ok(())

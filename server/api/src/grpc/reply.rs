@@ -7,9 +7,9 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::encoded::Encoded;
+use crate::grpc::Code;
 use crate::grpc::body::Body;
 use crate::grpc::outbox::{Outbox, StreamBody};
-use crate::grpc::Code;
 use crate::metrics::MethodCounters;
 use crate::status::Refusal;
 
@@ -39,7 +39,7 @@ pub fn refused(refusal: &Refusal) -> Response<Body> {
 }
 
 /// The answer to a gRPC request that is none: HTTP status 415, as grpc-go.
-pub fn not_grpc(content_type: &str) -> Response<Body> {
+pub(crate) fn not_grpc(content_type: &str) -> Response<Body> {
     let text = format!("invalid gRPC request content-type {content_type:?}");
     let mut response = refused(&Refusal::told(Code::InvalidArgument, text));
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -65,7 +65,10 @@ pub(super) fn trailers(result: Result<(), Refusal>) -> HeaderMap {
 }
 
 fn put_status(headers: &mut HeaderMap, refusal: &Refusal) {
-    headers.insert(GRPC_STATUS, HeaderValue::from_static(refusal.code().digits()));
+    headers.insert(
+        GRPC_STATUS,
+        HeaderValue::from_static(refusal.code().digits()),
+    );
     if !refusal.text().is_empty() {
         headers.insert(GRPC_MESSAGE, message_value(refusal.text()));
     }

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST, HeaderMap,
-    HeaderValue, ORIGIN,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST,
+    HeaderMap, HeaderValue, ORIGIN,
 };
 use http::{Request, Response, StatusCode};
 
@@ -40,14 +40,23 @@ impl AccessControl {
         if self.hosts.is_empty() || self.hosts.contains(ANY) {
             return None;
         }
-        let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let header = request
+            .headers()
+            .get(HOST)
+            .and_then(|host| host.to_str().ok());
         let authority = request.uri().authority().map(http::uri::Authority::as_str);
         let host = host_name(header.or(authority).unwrap_or_default());
         if self.hosts.contains(host) {
             return None;
         }
-        tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
-        Some(failure(StatusCode::MISDIRECTED_REQUEST, &unknown_host(host)))
+        tracing::warn!(
+            host,
+            "rejecting HTTP request to prevent DNS rebinding attacks"
+        );
+        Some(failure(
+            StatusCode::MISDIRECTED_REQUEST,
+            &unknown_host(host),
+        ))
     }
 
     /// The origin that the answer may be shown to.
@@ -56,7 +65,9 @@ impl AccessControl {
             return Some(HeaderValue::from_static(ANY));
         }
         let origin = request.headers().get(ORIGIN)?;
-        self.origins.contains(origin.to_str().ok()?).then(|| origin.clone())
+        self.origins
+            .contains(origin.to_str().ok()?)
+            .then(|| origin.clone())
     }
 }
 
@@ -97,14 +108,20 @@ mod tests {
     use super::*;
 
     fn request(host: &str) -> Request<()> {
-        Request::builder().header(HOST, host).body(()).expect("valid")
+        Request::builder()
+            .header(HOST, host)
+            .body(())
+            .expect("valid")
     }
 
     #[test]
     fn by_default_everybody_may_ask() {
         let access = AccessControl::default();
         assert!(access.check_host(&request("evil.example:2379")).is_none());
-        assert_eq!(access.allowed_origin(&request("x")), Some(HeaderValue::from_static("*")));
+        assert_eq!(
+            access.allowed_origin(&request("x")),
+            Some(HeaderValue::from_static("*"))
+        );
     }
 
     #[test]
@@ -115,7 +132,9 @@ mod tests {
         };
         assert!(access.check_host(&request("etcd.example:2379")).is_none());
         assert!(access.check_host(&request("[::1]:2379")).is_none());
-        let refused = access.check_host(&request("evil.example:2379")).expect("refused");
+        let refused = access
+            .check_host(&request("evil.example:2379"))
+            .expect("refused");
         assert_eq!(refused.status(), StatusCode::MISDIRECTED_REQUEST);
     }
 
@@ -126,10 +145,16 @@ mod tests {
             ..AccessControl::default()
         };
         let from = |origin: &str| {
-            let request = Request::builder().header(ORIGIN, origin).body(()).expect("valid");
+            let request = Request::builder()
+                .header(ORIGIN, origin)
+                .body(())
+                .expect("valid");
             access.allowed_origin(&request)
         };
-        assert_eq!(from("https://good.example"), Some(HeaderValue::from_static("https://good.example")));
+        assert_eq!(
+            from("https://good.example"),
+            Some(HeaderValue::from_static("https://good.example"))
+        );
         assert_eq!(from("https://evil.example"), None);
     }
 }

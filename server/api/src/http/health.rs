@@ -75,7 +75,11 @@ pub(super) fn checks_at(path: &str) -> Option<Checks> {
 
 /// Runs the checks and tells `ok`, or what failed.
 pub(super) async fn run(door: &Arc<Door>, checks: Checks, query: &str) -> Response<Body> {
-    let excluded: Vec<_> = if checks.single { Vec::new() } else { given(query, "exclude") };
+    let excluded: Vec<_> = if checks.single {
+        Vec::new()
+    } else {
+        given(query, "exclude")
+    };
     warn_of_unknown(&excluded, checks.list);
     let mut report = String::new();
     let mut failed = false;
@@ -110,8 +114,12 @@ async fn examine(door: &Arc<Door>, check: Check) -> Result<(), String> {
         }
         Check::NonLearner if door.is_learner() => Err("not supported for learner".to_owned()),
         Check::DataCorruption | Check::NonLearner => Ok(()),
-        Check::SerializableRead => read(door, true).await.map_err(|refusal| refusal.text().to_owned()),
-        Check::LinearizableRead => read(door, false).await.map_err(|refusal| refusal.text().to_owned()),
+        Check::SerializableRead => read(door, true)
+            .await
+            .map_err(|refusal| refusal.text().to_owned()),
+        Check::LinearizableRead => read(door, false)
+            .await
+            .map_err(|refusal| refusal.text().to_owned()),
     }
 }
 
@@ -133,8 +141,14 @@ async fn read(door: &Arc<Door>, serializable: bool) -> Result<(), Refusal> {
 fn record(door: &Door, kind: &str, name: &str, success: bool) {
     let result = if success { "success" } else { "error" };
     let metrics = &door.metrics;
-    metrics.check_result.with_label_values(&[kind, name]).set(i64::from(success));
-    metrics.checks.with_label_values(&[kind, name, result]).inc();
+    metrics
+        .check_result
+        .with_label_values(&[kind, name])
+        .set(i64::from(success));
+    metrics
+        .checks
+        .with_label_values(&[kind, name, result])
+        .inc();
 }
 
 fn warn_of_unknown(excluded: &[String], list: &[Check]) {
@@ -146,13 +160,17 @@ fn warn_of_unknown(excluded: &[String], list: &[Check]) {
 }
 
 fn given(query: &str, name: &str) -> Vec<String> {
-    query::values(query, name).filter(|value| !value.is_empty()).collect()
+    query::values(query, name)
+        .filter(|value| !value.is_empty())
+        .collect()
 }
 
 /// `/health`: alarms, leader, read; the older page, which alarms fail.
 pub(super) async fn health(door: &Arc<Door>, query: &str) -> Response<Body> {
     let excluded = given(query, "exclude");
-    let serializable = query::values(query, "serializable").next().is_some_and(|value| value == "true");
+    let serializable = query::values(query, "serializable")
+        .next()
+        .is_some_and(|value| value == "true");
     match find_fault(door, &excluded, serializable).await {
         None => {
             door.metrics.health_success.inc();
@@ -160,7 +178,10 @@ pub(super) async fn health(door: &Arc<Door>, query: &str) -> Response<Body> {
         }
         Some(reason) => {
             door.metrics.health_failures.inc();
-            let output = format!(r#"{{"health":"false","reason":{}}}"#, serde_json::Value::from(reason));
+            let output = format!(
+                r#"{{"health":"false","reason":{}}}"#,
+                serde_json::Value::from(reason)
+            );
             tracing::warn!(output, status_code = 503, "/health error");
             failure(StatusCode::SERVICE_UNAVAILABLE, &output)
         }
@@ -193,18 +214,38 @@ mod tests {
     fn a_page_has_its_checks() {
         let names = |path| {
             let checks = checks_at(path)?;
-            Some(checks.list.iter().map(|check| check.name()).collect::<Vec<_>>())
+            Some(
+                checks
+                    .list
+                    .iter()
+                    .map(|check| check.name())
+                    .collect::<Vec<_>>(),
+            )
         };
         assert_eq!(names("/livez"), Some(vec!["serializable_read"]));
-        let ready = vec!["data_corruption", "serializable_read", "linearizable_read", "non_learner"];
+        let ready = vec![
+            "data_corruption",
+            "serializable_read",
+            "linearizable_read",
+            "non_learner",
+        ];
         assert_eq!(names("/readyz"), Some(ready));
         assert_eq!(names("/readyz/non_learner"), Some(vec!["non_learner"]));
-        assert_eq!(names("/livez/serializable_read"), Some(vec!["serializable_read"]));
+        assert_eq!(
+            names("/livez/serializable_read"),
+            Some(vec!["serializable_read"])
+        );
     }
 
     #[test]
     fn there_is_no_page_for_anything_else() {
-        for path in ["/livez/non_learner", "/readyz/", "/readyzz", "/live", "/readyz/foo/bar"] {
+        for path in [
+            "/livez/non_learner",
+            "/readyz/",
+            "/readyzz",
+            "/live",
+            "/readyz/foo/bar",
+        ] {
             assert_eq!(checks_at(path), None, "{path}");
         }
     }

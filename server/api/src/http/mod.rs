@@ -9,8 +9,9 @@ mod vars;
 
 use std::sync::Arc;
 
+use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use prometheus::TextEncoder;
 
 pub use access::AccessControl;
@@ -34,7 +35,12 @@ pub enum Pages {
 }
 
 /// Answers a request for a page. `secure` tells that it came over TLS.
-pub(crate) async fn answer(door: &Arc<Door>, request: Request<Incoming>, pages: Pages, secure: bool) -> Response<Body> {
+pub(crate) async fn answer(
+    door: &Arc<Door>,
+    request: Request<Incoming>,
+    pages: Pages,
+    secure: bool,
+) -> Response<Body> {
     let access = &door.options.access;
     if pages == Pages::All
         && !secure
@@ -54,6 +60,8 @@ pub(crate) async fn answer(door: &Arc<Door>, request: Request<Incoming>, pages: 
         access::allow(response.headers_mut(), origin);
     }
     if request.method() == Method::HEAD {
+        let length = response.body().size_hint().exact().unwrap_or_default();
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
         *response.body_mut() = Body::empty();
     }
     response

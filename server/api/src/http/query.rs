@@ -2,7 +2,9 @@
 
 /// The decoded values given for `name`, in order. A pair that cannot be decoded is left out, as in Go.
 pub(super) fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';'));
+    let pairs = query
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.contains(';'));
     pairs.filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key)? == name).then(|| decode(value))?

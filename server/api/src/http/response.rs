@@ -37,6 +37,8 @@ pub(super) fn not_found() -> Response<Body> {
 
 pub(super) fn method_not_allowed() -> Response<Body> {
     let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET"));
     response
 }

@@ -9,10 +9,16 @@ use crate::door::Door;
 pub(super) fn page(door: &Door) -> String {
     let variables = [
         ("cmdline", json!(door.options.command_line)),
-        ("file_descriptor_limit", json!(getrlimit(Resource::Nofile).current)),
+        (
+            "file_descriptor_limit",
+            json!(getrlimit(Resource::Nofile).current),
+        ),
         ("raft.status", raft_status(door)),
     ];
-    let lines: Vec<_> = variables.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+    let lines: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| format!("\"{name}\": {value}"))
+        .collect();
     format!("{{\n{}\n}}\n", lines.join(",\n"))
 }
 

@@ -64,12 +64,23 @@ struct MethodCollector {
 }
 
 /// Puts the families into the registry.
-pub(super) fn register(metrics: &Arc<Metrics>, registry: &Registry, extensive: bool) -> Result<(), prometheus::Error> {
+pub(super) fn register(
+    metrics: &Arc<Metrics>,
+    registry: &Registry,
+    extensive: bool,
+) -> Result<(), prometheus::Error> {
     let describe = |(name, help, labels): &(&str, &str, &[&str])| {
         let labels = labels.iter().map(|&label| label.to_owned()).collect();
-        Desc::new((*name).to_owned(), (*help).to_owned(), labels, Default::default())
+        Desc::new(
+            (*name).to_owned(),
+            (*help).to_owned(),
+            labels,
+            Default::default(),
+        )
     };
-    let shown = FAMILIES.iter().take(FAMILIES.len() - usize::from(!extensive));
+    let shown = FAMILIES
+        .iter()
+        .take(FAMILIES.len() - usize::from(!extensive));
     let collector = MethodCollector {
         metrics: metrics.clone(),
         descriptions: shown.map(describe).collect::<Result<_, _>>()?,
@@ -84,7 +95,16 @@ impl Collector for MethodCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let [started, received, sent, handled, received_bytes, sent_bytes, clients, handling] = [0, 1, 2, 3, 4, 5, 6, 7];
+        let [
+            started,
+            received,
+            sent,
+            handled,
+            received_bytes,
+            sent_bytes,
+            clients,
+            handling,
+        ] = [0, 1, 2, 3, 4, 5, 6, 7];
         let mut families: Vec<_> = FAMILIES.iter().map(|_| Vec::new()).collect();
         let (mut bytes_in, mut bytes_out) = (0, 0);
         for &method in Method::ALL {
@@ -123,14 +143,21 @@ impl Collector for MethodCollector {
 }
 
 fn assemble(families: Vec<Vec<Metric>>) -> Vec<MetricFamily> {
-    let filled = FAMILIES.iter().zip(families).filter(|(_, metrics)| !metrics.is_empty());
+    let filled = FAMILIES
+        .iter()
+        .zip(families)
+        .filter(|(_, metrics)| !metrics.is_empty());
     filled
         .map(|(&(name, help, _), metrics)| {
             let mut family = MetricFamily::default();
             family.set_name(name.to_owned());
             family.set_help(help.to_owned());
             let histogram = name.ends_with("_seconds");
-            family.set_field_type(if histogram { MetricType::HISTOGRAM } else { MetricType::COUNTER });
+            family.set_field_type(if histogram {
+                MetricType::HISTOGRAM
+            } else {
+                MetricType::COUNTER
+            });
             family.set_metric(metrics);
             family
         })

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use crate::grpc::Code;
 
 /// Upper bounds of the handling time's buckets: the Prometheus library's default ones.
-pub(super) const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(super) const SECONDS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// What happened to the requests of one method.
 #[derive(Debug, Default)]
@@ -27,7 +29,8 @@ impl MethodCounters {
     /// Counts a message from a client.
     pub fn received(&self, bytes: usize) {
         self.received.fetch_add(1, Ordering::Relaxed);
-        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.received_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Counts a message to a client.
@@ -46,11 +49,17 @@ impl MethodCounters {
     }
 
     pub(super) fn messages(&self) -> (u64, u64) {
-        (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+        (
+            self.received.load(Ordering::Relaxed),
+            self.sent.load(Ordering::Relaxed),
+        )
     }
 
     pub(super) fn bytes(&self) -> (u64, u64) {
-        (self.received_bytes.load(Ordering::Relaxed), self.sent_bytes.load(Ordering::Relaxed))
+        (
+            self.received_bytes.load(Ordering::Relaxed),
+            self.sent_bytes.load(Ordering::Relaxed),
+        )
     }
 
     /// Requests per bucket, and their time in seconds altogether.
@@ -63,7 +72,10 @@ impl MethodCounters {
     fn finished(&self, code: Code, took: Duration) {
         self.handled[code as usize].fetch_add(1, Ordering::Relaxed);
         let seconds = took.as_secs_f64();
-        let bucket = SECONDS.iter().position(|&bound| seconds <= bound).unwrap_or(SECONDS.len());
+        let bucket = SECONDS
+            .iter()
+            .position(|&bound| seconds <= bound)
+            .unwrap_or(SECONDS.len());
         self.handling[bucket].fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.handling_nanos.fetch_add(nanos, Ordering::Relaxed);

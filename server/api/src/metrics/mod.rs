@@ -10,7 +10,9 @@ mod versions;
 
 use std::sync::Arc;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
 
 pub use method::{MethodCounters, Tally};
 pub use timing::{RequestKind, Timing};
@@ -103,20 +105,32 @@ fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, pr
     Ok(counter)
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
     let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
     registry.register(Box::new(counters.clone()))?;
     Ok(counters)
 }
 
 fn check_result(registry: &Registry) -> Result<IntGaugeVec, prometheus::Error> {
-    let options = Opts::new("etcd_server_healthcheck", "The result of each kind of healthcheck.");
+    let options = Opts::new(
+        "etcd_server_healthcheck",
+        "The result of each kind of healthcheck.",
+    );
     let gauges = IntGaugeVec::new(options, &["type", "name"])?;
     registry.register(Box::new(gauges.clone()))?;
     Ok(gauges)
 }
 
-fn watch_histogram(registry: &Registry, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+fn watch_histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+) -> Result<Histogram, prometheus::Error> {
     let name = format!("etcd_debugging_server_watch_send_loop_{name}");
     let buckets = prometheus::exponential_buckets(0.001, 2.0, 14)?;
     let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
@@ -154,11 +168,18 @@ mod tests {
             format!(r#"grpc_server_handled_total{{grpc_code="Internal",{labels}}} 0"#),
             "etcd_network_client_grpc_received_bytes_total 10".to_owned(),
             "etcd_network_client_grpc_sent_bytes_total 20".to_owned(),
-            r#"etcd_server_client_requests_total{client_api_version="3.6",type="unary"} 1"#.to_owned(),
+            r#"etcd_server_client_requests_total{client_api_version="3.6",type="unary"} 1"#
+                .to_owned(),
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing in:\n{text}"
+            );
         }
-        assert!(!text.contains("v3lockpb.Lock"), "etcd shows a lock only once it is used");
+        assert!(
+            !text.contains("v3lockpb.Lock"),
+            "etcd shows a lock only once it is used"
+        );
     }
 
     #[test]

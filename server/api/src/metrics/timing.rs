@@ -48,7 +48,9 @@ impl Timing {
         registry.register(Box::new(histograms.clone()))?;
         let kinds = KINDS
             .iter()
-            .map(|(_, name)| ["false", "true"].map(|success| histograms.with_label_values(&[*name, success])))
+            .map(|(_, name)| {
+                ["false", "true"].map(|success| histograms.with_label_values(&[*name, success]))
+            })
             .collect();
         Ok(Self { kinds })
     }

@@ -24,7 +24,12 @@ pub(super) struct ClientVersions(RwLock<Vec<Arc<Version>>>);
 
 impl ClientVersions {
     pub(super) fn count(&self, unary: bool, version: &str) {
-        let found = self.0.read().iter().find(|known| known.name == version).cloned();
+        let found = self
+            .0
+            .read()
+            .iter()
+            .find(|known| known.name == version)
+            .cloned();
         let known = found.unwrap_or_else(|| self.add(version));
         let counter = if unary { &known.unary } else { &known.streams };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -33,7 +38,11 @@ impl ClientVersions {
     #[cold]
     fn add(&self, version: &str) -> Arc<Version> {
         let mut versions = self.0.write();
-        let name = if versions.len() < MOST { version } else { OTHERS };
+        let name = if versions.len() < MOST {
+            version
+        } else {
+            OTHERS
+        };
         if let Some(known) = versions.iter().find(|known| known.name == name) {
             return known.clone();
         }
@@ -68,6 +77,9 @@ mod tests {
         }
         let all = versions.all();
         assert_eq!(all.len(), MOST + 1);
-        assert_eq!(all.last(), Some(&(OTHERS.to_owned(), 1000 - MOST as u64, 0)));
+        assert_eq!(
+            all.last(),
+            Some(&(OTHERS.to_owned(), 1000 - MOST as u64, 0))
+        );
     }
 }

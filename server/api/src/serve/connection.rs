@@ -57,8 +57,14 @@ impl Connection {
         match accepted {
             Ok(Ok(stream)) => self.talk(stream, &remote).await,
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
-            Ok(Err(error)) => tracing::warn!(remote_addr = remote, %error, "rejected connection on client endpoint"),
-            Err(_) => tracing::warn!(remote_addr = remote, error = "TLS handshake timed out", "rejected connection on client endpoint"),
+            Ok(Err(error)) => {
+                tracing::warn!(remote_addr = remote, %error, "rejected connection on client endpoint")
+            }
+            Err(_) => tracing::warn!(
+                remote_addr = remote,
+                error = "TLS handshake timed out",
+                "rejected connection on client endpoint"
+            ),
         }
     }
 
@@ -89,15 +95,26 @@ impl Connection {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let pages = match self.traffic {
-            Traffic::Both | Traffic::Grpc if is_grpc(&request) => return self.door.grpc(request).await,
+            Traffic::Both | Traffic::Grpc if is_grpc(&request) => {
+                return self.door.grpc(request).await;
+            }
             Traffic::Grpc => {
-                let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+                let content_type = request
+                    .headers()
+                    .get(CONTENT_TYPE)
+                    .and_then(|value| value.to_str().ok());
                 return grpc::not_grpc(content_type.unwrap_or_default());
             }
             Traffic::Both | Traffic::Http => Pages::All,
             Traffic::Metrics => Pages::Metrics,
         };
-        Box::pin(pages::answer(&self.door, request, pages, self.tls.is_some())).await
+        Box::pin(pages::answer(
+            &self.door,
+            request,
+            pages,
+            self.tls.is_some(),
+        ))
+        .await
     }
 }
 
