@@ -3,22 +3,34 @@
 use bytes::Bytes;
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use metastore_proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, request_op,
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    WatchCreateRequest, request_op,
 };
 
 /// A put of one key.
 pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> PutRequest {
-    PutRequest { key: key.into(), value: value.into(), ..Default::default() }
+    PutRequest {
+        key: key.into(),
+        value: value.into(),
+        ..Default::default()
+    }
 }
 
 /// A read of one key.
 pub fn get(key: impl Into<Bytes>) -> RangeRequest {
-    RangeRequest { key: key.into(), ..Default::default() }
+    RangeRequest {
+        key: key.into(),
+        ..Default::default()
+    }
 }
 
 /// A read of `[key, end)`.
 pub fn range(key: impl Into<Bytes>, end: impl Into<Bytes>) -> RangeRequest {
-    RangeRequest { key: key.into(), range_end: end.into(), ..Default::default() }
+    RangeRequest {
+        key: key.into(),
+        range_end: end.into(),
+        ..Default::default()
+    }
 }
 
 /// A read of every key with this prefix.
@@ -33,22 +45,36 @@ pub fn all() -> RangeRequest {
 
 /// A delete of one key.
 pub fn delete(key: impl Into<Bytes>) -> DeleteRangeRequest {
-    DeleteRangeRequest { key: key.into(), ..Default::default() }
+    DeleteRangeRequest {
+        key: key.into(),
+        ..Default::default()
+    }
 }
 
 /// A delete of `[key, end)`.
 pub fn delete_range(key: impl Into<Bytes>, end: impl Into<Bytes>) -> DeleteRangeRequest {
-    DeleteRangeRequest { key: key.into(), range_end: end.into(), ..Default::default() }
+    DeleteRangeRequest {
+        key: key.into(),
+        range_end: end.into(),
+        ..Default::default()
+    }
 }
 
 /// A watch of one key, from now on.
 pub fn watch(key: impl Into<Bytes>) -> WatchCreateRequest {
-    WatchCreateRequest { key: key.into(), ..Default::default() }
+    WatchCreateRequest {
+        key: key.into(),
+        ..Default::default()
+    }
 }
 
 /// A watch of every key with this prefix.
 pub fn watch_prefix(prefix: &str) -> WatchCreateRequest {
-    WatchCreateRequest { key: prefix.to_owned().into(), range_end: prefix_end(prefix), ..Default::default() }
+    WatchCreateRequest {
+        key: prefix.to_owned().into(),
+        range_end: prefix_end(prefix),
+        ..Default::default()
+    }
 }
 
 /// The smallest key after all keys with this prefix.
@@ -113,5 +139,9 @@ pub fn compare(key: impl Into<Bytes>, result: CompareResult, union: TargetUnion)
 
 /// "The key's mod revision is this" (0: the key does not exist), Kubernetes' usual guard.
 pub fn unchanged_since(key: impl Into<Bytes>, mod_revision: i64) -> Compare {
-    compare(key, CompareResult::Equal, TargetUnion::ModRevision(mod_revision))
+    compare(
+        key,
+        CompareResult::Equal,
+        TargetUnion::ModRevision(mod_revision),
+    )
 }

@@ -62,7 +62,9 @@ impl Coverage {
                     value => vec![value.clone()],
                 };
                 for number in values.iter().filter_map(Value::as_enum_number) {
-                    let value = kind.get_value(number).map_or_else(|| "unknown".into(), |value| value.name().to_owned());
+                    let value = kind
+                        .get_value(number)
+                        .map_or_else(|| "unknown".into(), |value| value.name().to_owned());
                     *self.fields.entry(format!("{name}={value}")).or_default() += 1;
                 }
             }
@@ -72,7 +74,10 @@ impl Coverage {
             *self.fields.entry(name.to_owned()).or_default() += 1;
             match &*message.get_field(&field) {
                 Value::Message(inner) => self.count_message(inner),
-                Value::List(items) => items.iter().filter_map(Value::as_message).for_each(|item| self.count_message(item)),
+                Value::List(items) => items
+                    .iter()
+                    .filter_map(Value::as_message)
+                    .for_each(|item| self.count_message(item)),
                 _ => {}
             }
         }
@@ -88,7 +93,9 @@ impl Coverage {
     /// What was never met.
     pub fn missing(&self) -> Vec<&str> {
         let all = self.fields.iter().chain(&self.errors);
-        all.filter(|(_, count)| **count == 0).map(|(name, _)| name.as_str()).collect()
+        all.filter(|(_, count)| **count == 0)
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 }
 

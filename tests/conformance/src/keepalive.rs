@@ -26,7 +26,12 @@ impl Session {
     pub fn keep_alive(&self) -> KeepAlive {
         let (requests, receiver) = mpsc::channel(64);
         let opening = Some(self.open_stream(METHOD, receiver, &[]));
-        KeepAlive { session: self.clone(), requests, opening, answers: None }
+        KeepAlive {
+            session: self.clone(),
+            requests,
+            opening,
+            answers: None,
+        }
     }
 }
 
@@ -34,17 +39,24 @@ impl KeepAlive {
     /// Renews a lease and reads the answer; a TTL of 0 means that there is no such lease.
     pub async fn renew(&mut self, id: i64) -> Result<LeaseKeepAliveResponse> {
         let request = Bytes::from(LeaseKeepAliveRequest { id }.encode_to_vec());
-        self.requests.send(request.clone()).await.context("the stream is gone")?;
+        self.requests
+            .send(request.clone())
+            .await
+            .context("the stream is gone")?;
         let answer = match tokio::time::timeout(PATIENCE, self.read()).await {
             Ok(answer) => answer,
             Err(_) => Err(Status::cancelled("no answer")),
         };
         self.session.count(METHOD, &request, answer.as_ref().err());
         let reply = match &answer {
-            Ok(body) => format!("ok {}", self.session.names.render(&method_messages(METHOD).1, body)),
+            Ok(body) => format!(
+                "ok {}",
+                self.session.names.render(&method_messages(METHOD).1, body)
+            ),
             Err(status) => error_text(status),
         };
-        self.session.record(self.session.request_text(METHOD, &request), reply);
+        self.session
+            .record(self.session.request_text(METHOD, &request), reply);
         match answer {
             Ok(body) => Ok(decode(&body)?),
             Err(status) => bail!("no keepalive: {}", error_text(&status)),
@@ -53,10 +65,15 @@ impl KeepAlive {
 
     async fn read(&mut self) -> Result<Bytes, Status> {
         if let Some(opening) = self.opening.take() {
-            let opened = opening.await.unwrap_or_else(|error| Err(Status::internal(error.to_string())));
+            let opened = opening
+                .await
+                .unwrap_or_else(|error| Err(Status::internal(error.to_string())));
             self.answers = Some(opened?);
         }
-        let answers = self.answers.as_mut().ok_or_else(|| Status::internal("the stream never opened"))?;
+        let answers = self
+            .answers
+            .as_mut()
+            .ok_or_else(|| Status::internal("the stream never opened"))?;
         match answers.message().await? {
             Some(answer) => Ok(answer),
             None => Err(Status::ok("end of stream")),

@@ -13,8 +13,12 @@ pub enum Rule {
     ClusterId,
     /// `self` or `other` when it is a member of this cluster (ids computed from its URLs), else the number.
     MemberId,
+    /// `m1`, `m2`, ... when it is a member of this cluster, else the number.
+    MemberName,
     /// `m1`, `m2`, ... when it is a URL of this cluster, else the text.
     Url,
+    /// Text in which ids and URLs of this cluster are replaced by names.
+    Text,
     /// `lease#1`, ... in order of appearance when the server chose it, else the number.
     LeaseId,
     /// The items of a list, whatever their order.
@@ -36,62 +40,199 @@ pub struct Masked {
     pub reason: &'static str,
 }
 
-const fn masked(message: &'static str, field: &'static str, rule: Rule, reason: &'static str) -> Masked {
-    Masked { message, field, rule, reason }
+const fn masked(
+    message: &'static str,
+    field: &'static str,
+    rule: Rule,
+    reason: &'static str,
+) -> Masked {
+    Masked {
+        message,
+        field,
+        rule,
+        reason,
+    }
 }
 
-const PORTS: &str = "computed from URLs, which hold the test's ports; compared with the computed id";
+const PORTS: &str =
+    "computed from URLs, which hold the test's ports; compared with the computed id";
 const ELECTIONS: &str = "how many elections there were depends on time";
 const CHOSEN: &str = "the server chooses it at random; compared by order of appearance";
 const SIZE: &str = "bytes of another storage engine";
-const RAFT_LOG: &str = "the log also holds entries of the members' own, and several writes may share one";
+const RAFT_LOG: &str =
+    "the log also holds entries of the members' own, and several writes may share one";
 
 /// All masked fields.
 pub const MASK: &[Masked] = &[
-    masked("etcdserverpb.ResponseHeader", "cluster_id", Rule::ClusterId, PORTS),
-    masked("etcdserverpb.ResponseHeader", "member_id", Rule::MemberId, PORTS),
-    masked("etcdserverpb.ResponseHeader", "raft_term", Rule::NonZero, ELECTIONS),
-    masked("etcdserverpb.StatusResponse", "raftTerm", Rule::NonZero, ELECTIONS),
-    masked("etcdserverpb.StatusResponse", "raftIndex", Rule::NonZero, RAFT_LOG),
-    masked("etcdserverpb.StatusResponse", "raftAppliedIndex", Rule::NonZero, RAFT_LOG),
+    masked(
+        "etcdserverpb.ResponseHeader",
+        "cluster_id",
+        Rule::ClusterId,
+        PORTS,
+    ),
+    masked(
+        "etcdserverpb.ResponseHeader",
+        "member_id",
+        Rule::MemberId,
+        PORTS,
+    ),
+    masked(
+        "etcdserverpb.ResponseHeader",
+        "raft_term",
+        Rule::NonZero,
+        ELECTIONS,
+    ),
+    masked(
+        "etcdserverpb.StatusResponse",
+        "raftTerm",
+        Rule::NonZero,
+        ELECTIONS,
+    ),
+    masked(
+        "etcdserverpb.StatusResponse",
+        "raftIndex",
+        Rule::NonZero,
+        RAFT_LOG,
+    ),
+    masked(
+        "etcdserverpb.StatusResponse",
+        "raftAppliedIndex",
+        Rule::NonZero,
+        RAFT_LOG,
+    ),
     masked("etcdserverpb.StatusResponse", "dbSize", Rule::NonZero, SIZE),
-    masked("etcdserverpb.StatusResponse", "dbSizeInUse", Rule::NonZero, SIZE),
-    masked("etcdserverpb.StatusResponse", "leader", Rule::MemberId, PORTS),
+    masked(
+        "etcdserverpb.StatusResponse",
+        "dbSizeInUse",
+        Rule::NonZero,
+        SIZE,
+    ),
+    masked(
+        "etcdserverpb.StatusResponse",
+        "leader",
+        Rule::MemberId,
+        PORTS,
+    ),
     masked(
         "etcdserverpb.StatusResponse",
         "storageVersion",
         Rule::Ignored,
         "etcd writes it some seconds after the start; a case of its own waits for it",
     ),
-    masked("etcdserverpb.AlarmMember", "memberID", Rule::MemberId, PORTS),
-    masked("etcdserverpb.AlarmRequest", "memberID", Rule::MemberId, PORTS),
-    masked("etcdserverpb.Member", "ID", Rule::MemberId, PORTS),
-    masked("etcdserverpb.Member", "peer_urls", Rule::Url, "holds the test's ports"),
-    masked("etcdserverpb.Member", "client_urls", Rule::Url, "holds the test's ports"),
-    masked("etcdserverpb.HashResponse", "hash", Rule::NonZero, "covers etcd's bbolt file, its own buckets included"),
+    masked(
+        "etcdserverpb.StatusResponse",
+        "errors",
+        Rule::Text,
+        "an alarm's text holds the member's id, computed from ports",
+    ),
+    masked(
+        "etcdserverpb.AlarmMember",
+        "memberID",
+        Rule::MemberId,
+        PORTS,
+    ),
+    masked(
+        "etcdserverpb.AlarmRequest",
+        "memberID",
+        Rule::MemberId,
+        PORTS,
+    ),
+    masked("etcdserverpb.Member", "ID", Rule::MemberName, PORTS),
+    masked(
+        "etcdserverpb.MemberListResponse",
+        "members",
+        Rule::Unordered,
+        "sorted by ids, which follow the ports; that they are sorted is a case",
+    ),
+    masked(
+        "etcdserverpb.AlarmResponse",
+        "alarms",
+        Rule::Unordered,
+        "etcd gives them in no order (a map's)",
+    ),
+    masked(
+        "etcdserverpb.Member",
+        "peer_urls",
+        Rule::Url,
+        "holds the test's ports",
+    ),
+    masked(
+        "etcdserverpb.Member",
+        "client_urls",
+        Rule::Url,
+        "holds the test's ports",
+    ),
+    masked(
+        "etcdserverpb.HashResponse",
+        "hash",
+        Rule::NonZero,
+        "covers etcd's bbolt file, its own buckets included",
+    ),
     masked("mvccpb.KeyValue", "lease", Rule::LeaseId, CHOSEN),
     masked("etcdserverpb.PutRequest", "lease", Rule::LeaseId, CHOSEN),
     masked("etcdserverpb.Compare", "lease", Rule::LeaseId, CHOSEN),
-    masked("etcdserverpb.LeaseGrantResponse", "ID", Rule::LeaseId, CHOSEN),
-    masked("etcdserverpb.LeaseRevokeRequest", "ID", Rule::LeaseId, CHOSEN),
-    masked("etcdserverpb.LeaseKeepAliveRequest", "ID", Rule::LeaseId, CHOSEN),
-    masked("etcdserverpb.LeaseKeepAliveResponse", "ID", Rule::LeaseId, CHOSEN),
-    masked("etcdserverpb.LeaseTimeToLiveRequest", "ID", Rule::LeaseId, CHOSEN),
-    masked("etcdserverpb.LeaseTimeToLiveResponse", "ID", Rule::LeaseId, CHOSEN),
+    masked(
+        "etcdserverpb.LeaseGrantResponse",
+        "ID",
+        Rule::LeaseId,
+        CHOSEN,
+    ),
+    masked(
+        "etcdserverpb.LeaseRevokeRequest",
+        "ID",
+        Rule::LeaseId,
+        CHOSEN,
+    ),
+    masked(
+        "etcdserverpb.LeaseKeepAliveRequest",
+        "ID",
+        Rule::LeaseId,
+        CHOSEN,
+    ),
+    masked(
+        "etcdserverpb.LeaseKeepAliveResponse",
+        "ID",
+        Rule::LeaseId,
+        CHOSEN,
+    ),
+    masked(
+        "etcdserverpb.LeaseTimeToLiveRequest",
+        "ID",
+        Rule::LeaseId,
+        CHOSEN,
+    ),
+    masked(
+        "etcdserverpb.LeaseTimeToLiveResponse",
+        "ID",
+        Rule::LeaseId,
+        CHOSEN,
+    ),
     masked("etcdserverpb.LeaseStatus", "ID", Rule::LeaseId, CHOSEN),
-    masked("etcdserverpb.LeaseTimeToLiveResponse", "keys", Rule::Unordered, "etcd gives them in no order (a map's)"),
+    masked(
+        "etcdserverpb.LeaseTimeToLiveResponse",
+        "keys",
+        Rule::Unordered,
+        "etcd gives them in no order (a map's)",
+    ),
     masked(
         "etcdserverpb.LeaseLeasesResponse",
         "leases",
         Rule::Unordered,
         "a follower of etcd gives them in no order; that the leader sorts them by expiry is a case",
     ),
-    masked("etcdserverpb.LeaseTimeToLiveResponse", "TTL", Rule::Remaining, "it runs down while the test runs"),
+    masked(
+        "etcdserverpb.LeaseTimeToLiveResponse",
+        "TTL",
+        Rule::Remaining,
+        "it runs down while the test runs",
+    ),
 ];
 
 /// The rule for a field, if it is masked.
 pub fn rule(message: &str, field: &str) -> Option<Rule> {
-    MASK.iter().find(|masked| masked.message == message && masked.field == field).map(|masked| masked.rule)
+    MASK.iter()
+        .find(|masked| masked.message == message && masked.field == field)
+        .map(|masked| masked.rule)
 }
 
 #[cfg(test)]
@@ -103,14 +244,26 @@ mod tests {
     fn every_masked_field_exists_and_has_a_reason() {
         for masked in MASK {
             let descriptor = message(masked.message);
-            assert!(descriptor.get_field_by_name(masked.field).is_some(), "{masked:?}");
+            assert!(
+                descriptor.get_field_by_name(masked.field).is_some(),
+                "{masked:?}"
+            );
             assert!(!masked.reason.is_empty(), "{masked:?}");
         }
     }
 
     #[test]
     fn what_must_never_be_masked_is_not() {
-        let never = ["revision", "count", "more", "version", "create_revision", "mod_revision", "events", "kvs"];
+        let never = [
+            "revision",
+            "count",
+            "more",
+            "version",
+            "create_revision",
+            "mod_revision",
+            "events",
+            "kvs",
+        ];
         assert!(MASK.iter().all(|masked| !never.contains(&masked.field)));
     }
 }

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value,
+};
 use sha1::{Digest, Sha1};
 
 use crate::mask::{Rule, rule};
@@ -23,8 +25,19 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn new(cluster: u64, this: u64, members: Vec<u64>, urls: HashMap<String, String>) -> Self {
-        Self { cluster, this, members, urls, leases: Mutex::default() }
+    pub(crate) fn new(
+        cluster: u64,
+        this: u64,
+        members: Vec<u64>,
+        urls: HashMap<String, String>,
+    ) -> Self {
+        Self {
+            cluster,
+            this,
+            members,
+            urls,
+            leases: Mutex::default(),
+        }
     }
 
     /// Gives a lease that the server named a number of its own.
@@ -33,6 +46,31 @@ impl Names {
         if !leases.contains(&id) {
             leases.push(id);
         }
+    }
+
+    pub(crate) fn this(&self) -> u64 {
+        self.this
+    }
+
+    /// A text with this cluster's ids and URLs replaced by names, and runs of spaces by one (Go's printing of
+    /// messages varies them on purpose).
+    pub(crate) fn in_text(&self, text: &str) -> String {
+        let mut text = text
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        for (url, name) in &self.urls {
+            text = text.replace(url, name);
+        }
+        for id in &self.members {
+            let name = self.member(*id);
+            text = text
+                .replace(&id.to_string(), &name)
+                .replace(&format!("{id:x}"), &name);
+        }
+        text.replace(&self.cluster.to_string(), "cluster")
+            .replace(&format!("{:x}", self.cluster), "cluster")
     }
 
     fn lease(&self, id: i64) -> String {
@@ -52,18 +90,37 @@ impl Names {
         }
     }
 
+    fn member_name(&self, id: u64) -> String {
+        match self.members.iter().position(|member| *member == id) {
+            Some(index) => format!("m{}", index + 1),
+            None => id.to_string(),
+        }
+    }
+
     fn masked(&self, rule: Rule, value: &Value) -> Option<String> {
         Some(match (rule, value) {
             (Rule::Ignored, _) => return None,
             (Rule::NonZero, _) => "*".to_owned(),
             (Rule::ClusterId, Value::U64(id)) if *id == self.cluster => "cluster".to_owned(),
             (Rule::MemberId, Value::U64(id)) => self.member(*id),
+            (Rule::MemberName, Value::U64(id)) => self.member_name(*id),
             (Rule::Url, Value::List(urls)) => {
                 let names = urls.iter().map(|url| match url.as_str() {
-                    Some(url) => self.urls.get(url).cloned().unwrap_or_else(|| format!("{url:?}")),
+                    Some(url) => self
+                        .urls
+                        .get(url)
+                        .cloned()
+                        .unwrap_or_else(|| format!("{url:?}")),
                     None => "?".to_owned(),
                 });
                 names.collect::<Vec<_>>().join(",")
+            }
+            (Rule::Text, Value::List(texts)) => {
+                let texts = texts
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(|text| format!("{:?}", self.in_text(text)));
+                texts.collect::<Vec<_>>().join(" ")
             }
             (Rule::LeaseId, Value::I64(id)) => self.lease(*id),
             (Rule::Remaining, Value::I64(seconds)) if *seconds > 0 => "running".to_owned(),
@@ -79,7 +136,11 @@ impl Names {
                 self.message(&mut text, &message);
                 text
             }
-            Err(error) => format!("<{} bytes that are no {}: {error}>", body.len(), descriptor.name()),
+            Err(error) => format!(
+                "<{} bytes that are no {}: {error}>",
+                body.len(),
+                descriptor.name()
+            ),
         }
     }
 
@@ -124,9 +185,9 @@ impl Names {
                 format!("[{}]", items.join(" "))
             }
             Value::EnumNumber(number) => match field.kind() {
-                Kind::Enum(kind) => {
-                    kind.get_value(*number).map_or_else(|| number.to_string(), |value| value.name().to_owned())
-                }
+                Kind::Enum(kind) => kind
+                    .get_value(*number)
+                    .map_or_else(|| number.to_string(), |value| value.name().to_owned()),
                 _ => number.to_string(),
             },
             value => scalar(value),

@@ -43,25 +43,37 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { flags: Vec::new(), sizes: vec![1, 3], endpoint: Endpoint::Follower, client_tls: false }
+        Self {
+            flags: Vec::new(),
+            sizes: vec![1, 3],
+            endpoint: Endpoint::Follower,
+            client_tls: false,
+        }
     }
 }
 
 impl Setup {
     /// One member only: for rules that a cluster cannot change.
     pub fn single() -> Self {
-        Self { sizes: vec![1], ..Self::default() }
+        Self {
+            sizes: vec![1],
+            ..Self::default()
+        }
     }
 
     /// Three members only.
     pub fn three() -> Self {
-        Self { sizes: vec![3], ..Self::default() }
+        Self {
+            sizes: vec![3],
+            ..Self::default()
+        }
     }
 
     /// With these flags.
     #[must_use]
     pub fn flags(mut self, flags: &[&str]) -> Self {
-        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.flags
+            .extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
     }
 
@@ -81,7 +93,9 @@ pub fn check(case: impl AsyncFn(&Session) -> Result<()>) -> Result<()> {
 /// As [`check`], with what the case needs.
 pub fn check_with(setup: &Setup, case: impl AsyncFn(&Session) -> Result<()>) -> Result<()> {
     let case = &case;
-    check_boxed(setup, &|session| Box::pin(async move { case(&session).await }))
+    check_boxed(setup, &|session| {
+        Box::pin(async move { case(&session).await })
+    })
 }
 
 /// A case behind a pointer, so that the runner is compiled once and not once per case.
@@ -99,16 +113,27 @@ fn check_boxed(setup: &Setup, case: Case<'_>) -> Result<()> {
 fn check_targets(setup: &Setup, case: Case<'_>) -> Result<()> {
     runtime()?.block_on(async {
         let mut failures = Vec::new();
-        for size in sizes()?.into_iter().filter(|size| setup.sizes.contains(size)) {
+        for size in sizes()?
+            .into_iter()
+            .filter(|size| setup.sizes.contains(size))
+        {
             compare_targets(setup, size, case, &mut failures).await?;
         }
-        if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n\n")) }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            bail!("{}", failures.join("\n\n"))
+        }
     })
 }
 
 /// A runtime for one test.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("a runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("a runtime")
 }
 
 struct Run {
@@ -126,10 +151,19 @@ async fn compare_targets(
 ) -> Result<()> {
     let mut targets = vec![Target::Etcd];
     targets.extend(self::targets()?);
-    let mut runs = join_all(targets.into_iter().map(|target| run(setup, target, size, case))).await.into_iter();
+    let mut runs = join_all(
+        targets
+            .into_iter()
+            .map(|target| run(setup, target, size, case)),
+    )
+    .await
+    .into_iter();
     let reference = runs.next().context("etcd runs first")?;
     if let Some(failure) = reference.failure {
-        bail!("etcd itself, {size} member(s), breaks what the case says: {failure}\n{}", reference.logs);
+        bail!(
+            "etcd itself, {size} member(s), breaks what the case says: {failure}\n{}",
+            reference.logs
+        );
     }
     for run in runs {
         let differences = reference.transcript.differences(&run.transcript);
@@ -149,7 +183,12 @@ async fn compare_targets(
 }
 
 async fn run(setup: &Setup, target: Target, size: usize, case: Case<'_>) -> Run {
-    let mut run = Run { target, transcript: Transcript::default(), failure: None, logs: String::new() };
+    let mut run = Run {
+        target,
+        transcript: Transcript::default(),
+        failure: None,
+        logs: String::new(),
+    };
     match open(setup, target, size).await {
         Ok(session) => {
             let outcome = tokio::time::timeout(CASE, case(session.clone())).await;
@@ -197,5 +236,8 @@ pub(crate) fn targets() -> Result<Vec<Target>> {
 
 fn sizes() -> Result<Vec<usize>> {
     let wanted = env::var("METASTORE_SIZES").unwrap_or_else(|_| "1,3".into());
-    wanted.split(',').map(|size| size.trim().parse().context("METASTORE_SIZES")).collect()
+    wanted
+        .split(',')
+        .map(|size| size.trim().parse().context("METASTORE_SIZES"))
+        .collect()
 }

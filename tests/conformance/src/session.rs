@@ -63,13 +63,27 @@ impl Session {
             urls.insert(member.client_url().to_owned(), member.name().to_owned());
             urls.insert(member.peer_url().to_owned(), member.name().to_owned());
         }
-        let ids = locked.members().iter().map(metastore_harness::Member::id).collect();
+        let ids = locked
+            .members()
+            .iter()
+            .map(metastore_harness::Member::id)
+            .collect();
         let names = Arc::new(Names::new(locked.id(), member.id(), ids, urls));
         let size = locked.members().len();
         let channel = locked.clients(index).await?.channel;
         drop(locked);
         let transcript = Arc::default();
-        Ok(Self { cluster, channel, names, transcript, coverage: None, tamper: None, url, index, size })
+        Ok(Self {
+            cluster,
+            channel,
+            names,
+            transcript,
+            coverage: None,
+            tamper: None,
+            url,
+            index,
+            size,
+        })
     }
 
     /// The same cluster through another member, recorded in the same transcript.
@@ -123,18 +137,31 @@ impl Session {
 
     /// What has been recorded so far.
     pub fn transcript(&self) -> Transcript {
-        self.transcript.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.transcript
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Writes something down that a case wants compared.
     pub fn record(&self, what: impl Into<String>, reply: impl Into<String>) {
-        self.transcript.lock().unwrap_or_else(PoisonError::into_inner).record(what, reply);
+        self.transcript
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .record(what, reply);
     }
 
     /// Takes keepalives out of the record, for cases whose number of them depends on time.
     pub fn forget_renewals(&self) {
-        let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
-        transcript.entries.retain(|entry| !entry.request.starts_with("etcdserverpb.Lease/LeaseKeepAlive"));
+        let mut transcript = self
+            .transcript
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        transcript.entries.retain(|entry| {
+            !entry
+                .request
+                .starts_with("etcdserverpb.Lease/LeaseKeepAlive")
+        });
     }
 
     calls! {
@@ -162,22 +189,29 @@ impl Session {
 
     /// `Maintenance.Status`
     pub async fn status(&self) -> Result<pb::StatusResponse, Status> {
-        self.call("etcdserverpb.Maintenance/Status", &pb::StatusRequest {}).await
+        self.call("etcdserverpb.Maintenance/Status", &pb::StatusRequest {})
+            .await
     }
 
     /// `Maintenance.Hash`
     pub async fn hash(&self) -> Result<pb::HashResponse, Status> {
-        self.call("etcdserverpb.Maintenance/Hash", &pb::HashRequest {}).await
+        self.call("etcdserverpb.Maintenance/Hash", &pb::HashRequest {})
+            .await
     }
 
     /// `Maintenance.Defragment`
     pub async fn defragment(&self) -> Result<pb::DefragmentResponse, Status> {
-        self.call("etcdserverpb.Maintenance/Defragment", &pb::DefragmentRequest {}).await
+        self.call(
+            "etcdserverpb.Maintenance/Defragment",
+            &pb::DefragmentRequest {},
+        )
+        .await
     }
 
     /// `Lease.LeaseLeases`
     pub async fn leases(&self) -> Result<pb::LeaseLeasesResponse, Status> {
-        self.call("etcdserverpb.Lease/LeaseLeases", &pb::LeaseLeasesRequest {}).await
+        self.call("etcdserverpb.Lease/LeaseLeases", &pb::LeaseLeasesRequest {})
+            .await
     }
 
     /// `Lease.LeaseGrant`; an id of 0 lets the server choose.
@@ -186,7 +220,8 @@ impl Session {
         let request = Bytes::from(pb::LeaseGrantRequest { ttl, id }.encode_to_vec());
         let answer = self.answer(method, request.clone()).await;
         if let (0, Ok(body)) = (id, &answer) {
-            self.names.add_lease(decode::<pb::LeaseGrantResponse>(body)?.id);
+            self.names
+                .add_lease(decode::<pb::LeaseGrantResponse>(body)?.id);
         }
         self.note(method, &request, &answer);
         decode(&answer?)
@@ -194,7 +229,10 @@ impl Session {
 
     /// `KV.RangeStream`, read to its end and merged; how the answer was cut is not recorded, but a part
     /// that holds what only the last one may hold is.
-    pub async fn range_stream(&self, request: pb::RangeRequest) -> Result<Vec<pb::RangeStreamResponse>, Status> {
+    pub async fn range_stream(
+        &self,
+        request: pb::RangeRequest,
+    ) -> Result<Vec<pb::RangeStreamResponse>, Status> {
         let method = "etcdserverpb.KV/RangeStream";
         let body = Bytes::from(request.encode_to_vec());
         let parts = tokio::time::timeout(PATIENCE, self.read_stream(method, body.clone())).await;
@@ -208,9 +246,17 @@ impl Session {
         parts
     }
 
-    async fn read_stream<R: Message + Default>(&self, method: &str, body: Bytes) -> Result<Vec<R>, Status> {
+    async fn read_stream<R: Message + Default>(
+        &self,
+        method: &str,
+        body: Bytes,
+    ) -> Result<Vec<R>, Status> {
         let request = Request::new(self.tampered(method, body));
-        let answer = self.grpc().await?.server_streaming(request, path(method), BytesCodec).await?;
+        let answer = self
+            .grpc()
+            .await?
+            .server_streaming(request, path(method), BytesCodec)
+            .await?;
         let mut stream = answer.into_inner();
         let mut parts = Vec::new();
         while let Some(part) = stream.message().await? {
@@ -228,17 +274,30 @@ impl Session {
                 continue;
             };
             let last = index + 1 == parts.len();
-            if last != part.header.is_some() || !last && (part.more || part.count != 0 || part.kvs.is_empty()) {
-                wrong.push_str(&format!(" part {} of {} holds the wrong fields", index + 1, parts.len()));
+            if last != part.header.is_some()
+                || !last && (part.more || part.count != 0 || part.kvs.is_empty())
+            {
+                wrong.push_str(&format!(
+                    " part {} of {} holds the wrong fields",
+                    index + 1,
+                    parts.len()
+                ));
             }
             body.extend(part.encode_to_vec());
         }
-        let merged = self.names.render(&crate::wire::message("etcdserverpb.RangeResponse"), &body.into());
+        let merged = self.names.render(
+            &crate::wire::message("etcdserverpb.RangeResponse"),
+            &body.into(),
+        );
         format!("ok merged {merged}{wrong}")
     }
 
     /// Any unary method by its name, such as `etcdserverpb.KV/Range`.
-    pub async fn call<Q: Message, R: Message + Default>(&self, method: &str, request: &Q) -> Result<R, Status> {
+    pub async fn call<Q: Message, R: Message + Default>(
+        &self,
+        method: &str,
+        request: &Q,
+    ) -> Result<R, Status> {
         let request = Bytes::from(request.encode_to_vec());
         let answer = self.answer(method, request.clone()).await;
         self.note(method, &request, &answer);
@@ -249,30 +308,119 @@ impl Session {
     pub async fn send_raw(&self, method: &str, body: &[u8]) -> Result<Bytes, Status> {
         let answer = self.answer(method, Bytes::copy_from_slice(body)).await;
         let reply = answer.as_ref().map_or_else(error_text, |_| "ok".to_owned());
-        self.record(format!("{method} with the bytes {}", crate::render::short(body)), reply);
+        self.record(
+            format!("{method} with the bytes {}", crate::render::short(body)),
+            reply,
+        );
         answer
     }
 
     /// As [`Session::send_raw`], but only the code is recorded: decoders word their errors differently.
     pub async fn send_code(&self, method: &str, body: &[u8]) -> Result<Bytes, Status> {
         let answer = self.answer(method, Bytes::copy_from_slice(body)).await;
-        let reply = answer.as_ref().map_or_else(|status| format!("{:?}", status.code()), |_| "ok".to_owned());
-        self.record(format!("{method} with the bytes {}", crate::render::short(body)), reply);
+        let reply = answer
+            .as_ref()
+            .map_or_else(|status| format!("{:?}", status.code()), |_| "ok".to_owned());
+        self.record(
+            format!("{method} with the bytes {}", crate::render::short(body)),
+            reply,
+        );
         answer
+    }
+
+    /// Any unary method with any bytes; the answer's bytes are recorded as they are.
+    pub async fn send_exact(&self, method: &str, body: &[u8]) -> Result<Bytes, Status> {
+        let answer = self.answer(method, Bytes::copy_from_slice(body)).await;
+        let reply = answer.as_ref().map_or_else(error_text, |body| {
+            format!("ok {}", crate::render::short(body))
+        });
+        self.record(
+            format!("{method} with the bytes {}", crate::render::short(body)),
+            reply,
+        );
+        answer
+    }
+
+    /// The first answer of a method that streams, its bytes recorded as they are.
+    pub async fn first_of_stream(&self, method: &str, body: &[u8]) -> Result<Bytes, Status> {
+        let request = Bytes::copy_from_slice(body);
+        let reading = async {
+            let answer = self
+                .grpc()
+                .await?
+                .server_streaming(Request::new(request), path(method), BytesCodec)
+                .await?;
+            answer.into_inner().message().await
+        };
+        let answer = tokio::time::timeout(PATIENCE, reading).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::cancelled("no answer")));
+        let reply = match &answer {
+            Ok(Some(body)) => format!("ok {}", crate::render::short(body)),
+            Ok(None) => "an empty stream".to_owned(),
+            Err(status) => error_text(status),
+        };
+        self.record(
+            format!("{method} with the bytes {}", crate::render::short(body)),
+            reply,
+        );
+        answer.map(Option::unwrap_or_default)
     }
 
     /// `GET <path>` on the client port, recorded whole.
     pub async fn http_get(&self, path: &str) -> Result<Answer> {
-        let answer = metastore_harness::get(&self.url, path).await?;
-        let body = &answer.body;
-        self.record(format!("GET {path}"), format!("{} {:?} {body:?}", answer.status, answer.content_type));
+        self.http("GET", path).await
+    }
+
+    /// `GET <path>` on another port of the cluster, recorded whole.
+    pub async fn http_at(&self, url: &str, path: &str) -> Result<Answer> {
+        let answer = metastore_harness::get(url, path).await?;
+        self.record(format!("GET {path} elsewhere"), self.http_text(&answer));
         Ok(answer)
+    }
+
+    /// `<method> <path>` on the client port, recorded whole.
+    pub async fn http(&self, method: &str, path: &str) -> Result<Answer> {
+        let answer = metastore_harness::request(&self.url, path, method, "").await?;
+        self.record(format!("{method} {path}"), self.http_text(&answer));
+        Ok(answer)
+    }
+
+    /// An HTTP answer under the mask. The checks of `/readyz?verbose` come in no order (a map's).
+    fn http_text(&self, answer: &Answer) -> String {
+        let mut lines: Vec<&str> = answer.body.split('\n').collect();
+        let is_check = |line: &str| line.starts_with("[+]") || line.starts_with("[-]");
+        let checks = lines.iter().take_while(|line| is_check(line)).count();
+        lines[..checks].sort_unstable();
+        let text = format!(
+            "{} {:?} {:?}",
+            answer.status,
+            answer.headers,
+            lines.join("\n")
+        );
+        self.names.in_text(&text)
+    }
+
+    /// This session without a record: for calls whose number or order differs from run to run.
+    pub fn unrecorded(&self) -> Self {
+        Self {
+            transcript: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The id of the member this session talks to.
+    pub fn member_id(&self) -> u64 {
+        self.names.this()
     }
 
     async fn answer(&self, method: &str, request: Bytes) -> Result<Bytes, Status> {
         let call = async {
             let request = Request::new(self.tampered(method, request));
-            self.grpc().await?.unary(request, path(method), BytesCodec).await.map(tonic::Response::into_inner)
+            self.grpc()
+                .await?
+                .unary(request, path(method), BytesCodec)
+                .await
+                .map(tonic::Response::into_inner)
         };
         let answer = tokio::time::timeout(PATIENCE, call).await;
         answer.unwrap_or_else(|_| Err(Status::cancelled(format!("no answer within {PATIENCE:?}"))))
@@ -288,7 +436,10 @@ impl Session {
     }
 
     pub(crate) fn request_text(&self, method: &str, request: &Bytes) -> String {
-        format!("{method} {}", self.names.render(&method_messages(method).0, request))
+        format!(
+            "{method} {}",
+            self.names.render(&method_messages(method).0, request)
+        )
     }
 
     pub(crate) fn count(&self, method: &str, request: &Bytes, error: Option<&Status>) {
@@ -303,7 +454,10 @@ impl Session {
 
     pub(crate) fn count_text(&self, text: &str) {
         if let Some(coverage) = &self.coverage {
-            coverage.lock().unwrap_or_else(PoisonError::into_inner).count_error(text);
+            coverage
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .count_error(text);
         }
     }
 
@@ -318,7 +472,9 @@ impl Session {
         let mut grpc = Grpc::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(grpc)
     }
 
@@ -336,12 +492,17 @@ impl Session {
         let requests = futures::StreamExt::map(requests, move |body| sender.tampered(method, body));
         let mut request = Request::new(requests);
         for (key, value) in metadata {
-            request
-                .metadata_mut()
-                .insert(AsciiMetadataKey::from_static(key), AsciiMetadataValue::from_static(value));
+            request.metadata_mut().insert(
+                AsciiMetadataKey::from_static(key),
+                AsciiMetadataValue::from_static(value),
+            );
         }
         tokio::spawn(async move {
-            let answer = session.grpc().await?.streaming(request, path(method), BytesCodec).await?;
+            let answer = session
+                .grpc()
+                .await?
+                .streaming(request, path(method), BytesCodec)
+                .await?;
             Ok(answer.into_inner())
         })
     }
@@ -352,7 +513,8 @@ fn path(method: &str) -> PathAndQuery {
 }
 
 pub(crate) fn decode<R: Message + Default>(body: &Bytes) -> Result<R, Status> {
-    R::decode(body.clone()).map_err(|error| Status::internal(format!("an answer that cannot be decoded: {error}")))
+    R::decode(body.clone())
+        .map_err(|error| Status::internal(format!("an answer that cannot be decoded: {error}")))
 }
 
 /// An error as the transcript holds it.

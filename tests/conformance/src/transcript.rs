@@ -39,12 +39,18 @@ pub struct Difference {
 impl Transcript {
     /// Adds an exchange.
     pub fn record(&mut self, request: impl Into<String>, reply: impl Into<String>) {
-        self.entries.push(Entry { request: request.into(), reply: reply.into() });
+        self.entries.push(Entry {
+            request: request.into(),
+            reply: reply.into(),
+        });
     }
 
     /// Where `other` differs from this one, the reference.
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
-        let nothing = Entry { request: "(nothing more)".into(), reply: "(nothing more)".into() };
+        let nothing = Entry {
+            request: "(nothing more)".into(),
+            reply: "(nothing more)".into(),
+        };
         let steps = self.entries.len().max(other.entries.len());
         (0..steps)
             .filter_map(|index| {
@@ -68,7 +74,12 @@ impl fmt::Display for Difference {
         if let Some(other) = &self.other_request {
             writeln!(f, "  where the other one was asked: {}", clip(other, 0))?;
         }
-        let part = self.expected.bytes().zip(self.got.bytes()).take_while(|(a, b)| a == b).count();
+        let part = self
+            .expected
+            .bytes()
+            .zip(self.got.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
         writeln!(f, "  expected: {}", clip(&self.expected, part))?;
         write!(f, "  got:      {}", clip(&self.got, part))
     }
@@ -76,9 +87,16 @@ impl fmt::Display for Difference {
 
 /// The first few differences as text, and how many more there are.
 pub(crate) fn summary(differences: &[Difference]) -> String {
-    let mut text: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
+    let mut text: Vec<String> = differences
+        .iter()
+        .take(SHOWN)
+        .map(ToString::to_string)
+        .collect();
     if differences.len() > SHOWN {
-        text.push(format!("... and {} more steps differ", differences.len() - SHOWN));
+        text.push(format!(
+            "... and {} more steps differ",
+            differences.len() - SHOWN
+        ));
     }
     text.join("\n")
 }

@@ -45,22 +45,36 @@ impl Session {
     pub fn watch_with_metadata(&self, metadata: &[(&'static str, &'static str)]) -> Watching {
         let (requests, receiver) = mpsc::channel(1024);
         let answers = Answers::Opening(self.open_stream(METHOD, receiver, metadata));
-        Watching { session: self.clone(), requests: Some(requests), answers, last: BTreeMap::new() }
+        Watching {
+            session: self.clone(),
+            requests: Some(requests),
+            answers,
+            last: BTreeMap::new(),
+        }
     }
 }
 
 impl Watching {
     /// Sends a request without waiting for an answer.
     pub async fn send(&mut self, union: RequestUnion) -> Result<()> {
-        let request = Bytes::from(WatchRequest { request_union: Some(union) }.encode_to_vec());
+        let request = Bytes::from(
+            WatchRequest {
+                request_union: Some(union),
+            }
+            .encode_to_vec(),
+        );
         self.session.count(METHOD, &request, None);
-        self.session.record(self.session.request_text(METHOD, &request), "sent");
+        self.session
+            .record(self.session.request_text(METHOD, &request), "sent");
         self.send_bytes(request).await
     }
 
     /// Sends bytes that need not be a request.
     pub async fn send_bytes(&mut self, body: Bytes) -> Result<()> {
-        let requests = self.requests.as_ref().context("the stream has been closed")?;
+        let requests = self
+            .requests
+            .as_ref()
+            .context("the stream has been closed")?;
         requests.send(body).await.context("the stream is gone")
     }
 
@@ -73,19 +87,24 @@ impl Watching {
     /// Asks for a watch that must come to be; its id.
     pub async fn created(&mut self, request: WatchCreateRequest) -> Result<i64> {
         let answer = self.create(request).await?;
-        ensure!(answer.created && !answer.canceled, "the watch should be created: {answer:?}");
+        ensure!(
+            answer.created && !answer.canceled,
+            "the watch should be created: {answer:?}"
+        );
         Ok(answer.watch_id)
     }
 
     /// Cancels a watch and reads the next answer.
     pub async fn cancel(&mut self, watch_id: i64) -> Result<WatchResponse> {
-        self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id })).await?;
+        self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }))
+            .await?;
         self.next().await
     }
 
     /// Asks for progress, without reading the answer.
     pub async fn request_progress(&mut self) -> Result<()> {
-        self.send(RequestUnion::ProgressRequest(WatchProgressRequest {})).await
+        self.send(RequestUnion::ProgressRequest(WatchProgressRequest {}))
+            .await
     }
 
     /// Asks for progress until an answer comes (a server need not answer while a watch is behind), which must be the
@@ -93,16 +112,25 @@ impl Watching {
     pub async fn progress(&mut self) -> Result<i64> {
         for _ in 0..100 {
             let request = RequestUnion::ProgressRequest(WatchProgressRequest {});
-            let request = Bytes::from(WatchRequest { request_union: Some(request) }.encode_to_vec());
+            let request = Bytes::from(
+                WatchRequest {
+                    request_union: Some(request),
+                }
+                .encode_to_vec(),
+            );
             self.session.count(METHOD, &request, None);
             self.send_bytes(request).await?;
             let wait = std::time::Duration::from_millis(500);
             if let Ok(answer) = tokio::time::timeout(wait, self.read()).await {
                 let answer = answer.context("the watch stream ended")?;
                 let response: WatchResponse = decode(&answer)?;
-                self.session.record("progress asked for until answered", self.text(&answer));
+                self.session
+                    .record("progress asked for until answered", self.text(&answer));
                 ensure!(
-                    response.watch_id == -1 && response.events.is_empty() && !response.created && !response.canceled,
+                    response.watch_id == -1
+                        && response.events.is_empty()
+                        && !response.created
+                        && !response.canceled,
                     "wanted nothing but progress, got {response:?}"
                 );
                 return Ok(response.header.unwrap_or_default().revision);
@@ -134,7 +162,9 @@ impl Watching {
 
     /// The next answer, checked but not recorded: for answers that may be cut in several ways.
     pub async fn next_unrecorded(&mut self) -> Result<WatchResponse> {
-        let answer = tokio::time::timeout(PATIENCE, self.read()).await.context("no answer")?;
+        let answer = tokio::time::timeout(PATIENCE, self.read())
+            .await
+            .context("no answer")?;
         let response: WatchResponse = decode(&answer.context("the watch stream ended")?)?;
         self.check(&response)?;
         Ok(response)
@@ -148,9 +178,12 @@ impl Watching {
             while events.len() < count {
                 let response: WatchResponse = decode(&self.read().await?)?;
                 if response.created || response.canceled || response.events.is_empty() {
-                    return Err(Status::internal(format!("wanted events only, got {response:?}")));
+                    return Err(Status::internal(format!(
+                        "wanted events only, got {response:?}"
+                    )));
                 }
-                self.check(&response).map_err(|error| Status::internal(error.to_string()))?;
+                self.check(&response)
+                    .map_err(|error| Status::internal(error.to_string()))?;
                 let watch = response.watch_id;
                 events.extend(response.events.into_iter().map(|event| (watch, event)));
             }
@@ -163,15 +196,23 @@ impl Watching {
         let descriptor = crate::wire::message("mvccpb.Event");
         let mut texts: BTreeMap<i64, Vec<String>> = BTreeMap::new();
         for (watch, event) in &events {
-            let text = self.session.names.render(&descriptor, &event.encode_to_vec().into());
+            let text = self
+                .session
+                .names
+                .render(&descriptor, &event.encode_to_vec().into());
             texts.entry(*watch).or_default().push(text);
         }
         for (watch, texts) in texts {
-            self.session.record(format!("events of watch {watch}"), texts.join(" "));
+            self.session
+                .record(format!("events of watch {watch}"), texts.join(" "));
         }
         if let Err(status) = outcome {
             self.session.record("watch answers", error_text(&status));
-            bail!("{} of {count} events came, then: {}", events.len(), error_text(&status));
+            bail!(
+                "{} of {count} events came, then: {}",
+                events.len(),
+                error_text(&status)
+            );
         }
         Ok(events)
     }
@@ -185,7 +226,8 @@ impl Watching {
     pub async fn ended(&mut self) -> Result<Status> {
         match tokio::time::timeout(PATIENCE, self.read()).await {
             Ok(Err(status)) => {
-                self.session.record("watch stream ended", error_text(&status));
+                self.session
+                    .record("watch stream ended", error_text(&status));
                 Ok(status)
             }
             Ok(Ok(answer)) => bail!("wanted the end of the stream, got {}", self.text(&answer)),
@@ -194,32 +236,52 @@ impl Watching {
     }
 
     fn text(&self, answer: &Bytes) -> String {
-        format!("ok {}", self.session.names.render(&method_messages(METHOD).1, answer))
+        format!(
+            "ok {}",
+            self.session
+                .names
+                .render(&method_messages(METHOD).1, answer)
+        )
     }
 
     /// What holds for every answer: no revision twice, none out of order, none split without `fragment`, none above
     /// the header's.
     fn check(&mut self, response: &WatchResponse) -> Result<()> {
-        let header = response.header.as_ref().context("an answer without a header")?.revision;
-        let Some(first) = response.events.first() else { return Ok(()) };
+        let header = response
+            .header
+            .as_ref()
+            .context("an answer without a header")?
+            .revision;
+        let Some(first) = response.events.first() else {
+            return Ok(());
+        };
         let revision = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
         if let Some((last, open)) = self.last.get(&response.watch_id) {
             let next = revision(first);
-            ensure!(next > *last || *open && next == *last, "revision {next} came after {last}: {response:?}");
+            ensure!(
+                next > *last || *open && next == *last,
+                "revision {next} came after {last}: {response:?}"
+            );
         }
         ensure!(
             response.events.is_sorted_by_key(revision),
             "events within an answer are out of order: {response:?}"
         );
         let last = response.events.last().map_or(0, revision);
-        ensure!(last <= header, "an event of revision {last} under a header of revision {header}");
-        self.last.insert(response.watch_id, (last, response.fragment));
+        ensure!(
+            last <= header,
+            "an event of revision {last} under a header of revision {header}"
+        );
+        self.last
+            .insert(response.watch_id, (last, response.fragment));
         Ok(())
     }
 
     async fn read(&mut self) -> Result<Bytes, Status> {
         if let Answers::Opening(opening) = &mut self.answers {
-            let opened = opening.await.unwrap_or_else(|error| Err(Status::internal(error.to_string())));
+            let opened = opening
+                .await
+                .unwrap_or_else(|error| Err(Status::internal(error.to_string())));
             self.answers = match opened {
                 Ok(stream) => Answers::Open(Box::new(stream)),
                 Err(status) => Answers::Failed(status),
@@ -242,7 +304,11 @@ pub fn labelled(events: &[(i64, Event)]) -> Vec<String> {
         let kv = event.kv.clone().unwrap_or_default();
         let key = kv.key.escape_ascii();
         match event.r#type() {
-            EventType::Put => format!("{watch}:put {key}={}@{}", kv.value.escape_ascii(), kv.mod_revision),
+            EventType::Put => format!(
+                "{watch}:put {key}={}@{}",
+                kv.value.escape_ascii(),
+                kv.mod_revision
+            ),
             EventType::Delete => format!("{watch}:delete {key}@{}", kv.mod_revision),
         }
     };

@@ -26,7 +26,8 @@ pub fn method_messages(method: &str) -> (MessageDescriptor, MessageDescriptor) {
 
 /// A message type by its full name. Panics when there is none.
 pub(crate) fn message(name: &str) -> MessageDescriptor {
-    POOL.get_message_by_name(name).unwrap_or_else(|| panic!("no message {name} in the descriptors"))
+    POOL.get_message_by_name(name)
+        .unwrap_or_else(|| panic!("no message {name} in the descriptors"))
 }
 
 /// Passes message bodies through untouched.

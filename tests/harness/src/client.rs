@@ -53,17 +53,32 @@ impl Clients {
 
 /// Connects without TLS.
 pub async fn connect(url: &str) -> Result<Channel> {
-    endpoint(url)?.connect().await.with_context(|| format!("connecting to {url}"))
+    endpoint(url)?
+        .connect()
+        .await
+        .with_context(|| format!("connecting to {url}"))
 }
 
 /// Connects with TLS: trusts `authority`, shows `identity`'s certificate if given.
-pub async fn connect_tls(url: &str, authority: &Authority, identity: Option<&Identity>) -> Result<Channel> {
+pub async fn connect_tls(
+    url: &str,
+    authority: &Authority,
+    identity: Option<&Identity>,
+) -> Result<Channel> {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     if let Some(identity) = identity {
-        tls = tls.identity(tonic::transport::Identity::from_pem(&identity.certificate, &identity.key));
+        tls = tls.identity(tonic::transport::Identity::from_pem(
+            &identity.certificate,
+            &identity.key,
+        ));
     }
-    let endpoint = endpoint(url)?.tls_config(tls).context("TLS of the client")?;
-    endpoint.connect().await.with_context(|| format!("connecting to {url}"))
+    let endpoint = endpoint(url)?
+        .tls_config(tls)
+        .context("TLS of the client")?;
+    endpoint
+        .connect()
+        .await
+        .with_context(|| format!("connecting to {url}"))
 }
 
 fn endpoint(url: &str) -> Result<Endpoint> {

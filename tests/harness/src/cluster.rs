@@ -34,7 +34,13 @@ pub struct Spec {
 impl Spec {
     /// A cluster of `size` members without extras.
     pub fn new(target: Target, size: usize) -> Self {
-        Self { target, size, flags: Vec::new(), environment: Vec::new(), client_tls: false }
+        Self {
+            target,
+            size,
+            flags: Vec::new(),
+            environment: Vec::new(),
+            client_tls: false,
+        }
     }
 
     /// Adds flags.
@@ -82,14 +88,25 @@ impl Cluster {
             .prefix(&format!("metastore-test-{}-", spec.target))
             .tempdir()
             .context("a folder for the cluster")?;
-        let ports = (0..spec.size * 2).map(|_| Port::take()).collect::<Result<Vec<_>>>()?;
+        let ports = (0..spec.size * 2)
+            .map(|_| Port::take())
+            .collect::<Result<Vec<_>>>()?;
         let scheme = if spec.client_tls { "https" } else { "http" };
         let url = |scheme: &str, port: &Port| format!("{scheme}://127.0.0.1:{}", port.number());
-        let peers: Vec<String> = ports[..spec.size].iter().map(|port| url("http", port)).collect();
-        let clients: Vec<String> = ports[spec.size..].iter().map(|port| url(scheme, port)).collect();
+        let peers: Vec<String> = ports[..spec.size]
+            .iter()
+            .map(|port| url("http", port))
+            .collect();
+        let clients: Vec<String> = ports[spec.size..]
+            .iter()
+            .map(|port| url(scheme, port))
+            .collect();
         let ids: Vec<u64> = peers.iter().map(|peer| member_id(&[peer], TOKEN)).collect();
-        let initial: Vec<String> =
-            peers.iter().enumerate().map(|(index, peer)| format!("m{}={peer}", index + 1)).collect();
+        let initial: Vec<String> = peers
+            .iter()
+            .enumerate()
+            .map(|(index, peer)| format!("m{}={peer}", index + 1))
+            .collect();
         let authority = match spec.client_tls {
             true => Some(Authority::generate(&folder.path().join("tls"))?),
             false => None,
@@ -98,9 +115,19 @@ impl Cluster {
         for index in 0..spec.size {
             let name = format!("m{}", index + 1);
             let data_dir = folder.path().join(&name);
-            let mut flags = own_flags(&name, &data_dir, &clients[index], &peers[index], &initial.join(","));
+            let mut flags = own_flags(
+                &name,
+                &data_dir,
+                &clients[index],
+                &peers[index],
+                &initial.join(","),
+            );
             if let Some(authority) = &authority {
-                flags.extend(authority.issue(&name, &["localhost", "127.0.0.1"])?.server_flags(authority));
+                flags.extend(
+                    authority
+                        .issue(&name, &["localhost", "127.0.0.1"])?
+                        .server_flags(authority),
+                );
             }
             flags.extend(spec.flags.iter().cloned());
             members.push(Member {
@@ -117,7 +144,14 @@ impl Cluster {
             });
         }
         let id = cluster_id(&ids);
-        Ok(Self { members, target: spec.target, id, authority, folder: Some(folder), _ports: ports })
+        Ok(Self {
+            members,
+            target: spec.target,
+            id,
+            authority,
+            folder: Some(folder),
+            _ports: ports,
+        })
     }
 
     /// The program that runs here.
@@ -167,11 +201,24 @@ impl Cluster {
     pub async fn leader(&mut self) -> Result<usize> {
         let mut last = None;
         for index in 0..self.members.len() {
-            if !self.members[index].process.as_mut().is_some_and(crate::Process::is_running) {
+            if !self.members[index]
+                .process
+                .as_mut()
+                .is_some_and(crate::Process::is_running)
+            {
                 continue;
             }
-            let status = self.clients(index).await?.maintenance.status(StatusRequest {}).await?.into_inner();
-            let position = self.members.iter().position(|member| member.id == status.leader);
+            let status = self
+                .clients(index)
+                .await?
+                .maintenance
+                .status(StatusRequest {})
+                .await?
+                .into_inner();
+            let position = self
+                .members
+                .iter()
+                .position(|member| member.id == status.leader);
             if let Some(leader) = position {
                 return Ok(leader);
             }
@@ -188,7 +235,10 @@ impl Cluster {
             let log = fs::read_to_string(&member.log).unwrap_or_default();
             let kept: Vec<&str> = log.lines().collect();
             let tail = kept[kept.len().saturating_sub(lines)..].join("\n");
-            text.push_str(&format!("--- log of {} {}\n{tail}\n", self.target, member.name));
+            text.push_str(&format!(
+                "--- log of {} {}\n{tail}\n",
+                self.target, member.name
+            ));
         }
         text
     }
@@ -201,13 +251,23 @@ impl Drop for Cluster {
         }
         if std::thread::panicking() || std::env::var_os("METASTORE_TEST_KEEP").is_some() {
             if let Some(folder) = self.folder.take() {
-                eprintln!("{}: data and logs are kept in {}", self.target, folder.keep().display());
+                eprintln!(
+                    "{}: data and logs are kept in {}",
+                    self.target,
+                    folder.keep().display()
+                );
             }
         }
     }
 }
 
-fn own_flags(name: &str, data_dir: &Path, client: &str, peer: &str, initial: &str) -> Vec<OsString> {
+fn own_flags(
+    name: &str,
+    data_dir: &Path,
+    client: &str,
+    peer: &str,
+    initial: &str,
+) -> Vec<OsString> {
     let mut data = OsString::from("--data-dir=");
     data.push(data_dir);
     vec![

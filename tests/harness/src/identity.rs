@@ -6,7 +6,11 @@ use sha1::{Digest, Sha1};
 pub fn member_id(peer_urls: &[&str], token: &str) -> u64 {
     let mut sorted = peer_urls.to_vec();
     sorted.sort_unstable();
-    first_eight(Sha1::new().chain_update(sorted.concat()).chain_update(token))
+    first_eight(
+        Sha1::new()
+            .chain_update(sorted.concat())
+            .chain_update(token),
+    )
 }
 
 /// The id of the cluster that started with these members.
@@ -21,5 +25,7 @@ pub fn cluster_id(members: &[u64]) -> u64 {
 }
 
 fn first_eight(hash: Sha1) -> u64 {
-    hash.finalize()[..8].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
+    hash.finalize()[..8]
+        .iter()
+        .fold(0, |id, byte| id << 8 | u64::from(*byte))
 }

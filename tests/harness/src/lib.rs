@@ -16,7 +16,7 @@ mod tls;
 
 pub use client::{Clients, connect, connect_tls};
 pub use cluster::{Cluster, Spec};
-pub use http::{Answer, get, post_json};
+pub use http::{Answer, get, request};
 pub use identity::{cluster_id, member_id};
 pub use member::{Engine, Member, Target};
 pub use paths::{metastore_binary, reference_binary};

@@ -112,13 +112,18 @@ impl Member {
 
     /// Its process, while started.
     pub fn process(&mut self) -> Result<&mut Process> {
-        self.process.as_mut().with_context(|| format!("{} is not started", self.name))
+        self.process
+            .as_mut()
+            .with_context(|| format!("{} is not started", self.name))
     }
 
     /// Starts the process and returns without waiting until it is ready.
     pub fn launch(&mut self) -> Result<()> {
         let mut command = Command::new(self.target.binary()?);
-        command.args(self.target.own_flags()).args(&self.flags).envs(self.environment.iter().cloned());
+        command
+            .args(self.target.own_flags())
+            .args(&self.flags)
+            .envs(self.environment.iter().cloned());
         let name = format!("{} {}", self.target, self.name);
         self.process = Some(Process::spawn(&name, &mut command, &self.log)?);
         Ok(())
@@ -126,7 +131,10 @@ impl Member {
 
     /// Waits until the member says that it serves clients.
     pub async fn ready(&mut self) -> Result<()> {
-        self.process()?.wait_for_line(|line| line.contains(READY), START).await.map(drop)
+        self.process()?
+            .wait_for_line(|line| line.contains(READY), START)
+            .await
+            .map(drop)
     }
 
     /// Starts the process and waits until it serves clients.

@@ -17,7 +17,10 @@ pub fn metastore_binary() -> Result<PathBuf> {
     }
     let test = env::current_exe().context("where this test's binary is")?;
     let profile = profile_folder(&test).with_context(|| {
-        format!("{} is not in a cargo target folder; set METASTORE_BIN", test.display())
+        format!(
+            "{} is not in a cargo target folder; set METASTORE_BIN",
+            test.display()
+        )
     })?;
     let target = profile.parent().unwrap_or(profile);
     let mut candidates = vec![profile.join("metastore")];
@@ -36,7 +39,10 @@ pub fn reference_binary(name: &str) -> Result<PathBuf> {
     let folder = cache_folder()?.join("reference");
     let path = folder.join(name);
     if !path.is_file() {
-        bail!("no {name} in {}: run tests/reference/build.sh first", folder.display());
+        bail!(
+            "no {name} in {}: run tests/reference/build.sh first",
+            folder.display()
+        );
     }
     Ok(path)
 }
@@ -48,12 +54,17 @@ fn cache_folder() -> Result<PathBuf> {
     if let Some(path) = env::var_os("XDG_CACHE_HOME") {
         return Ok(PathBuf::from(path).join("metastore"));
     }
-    let home = env::var_os("HOME").context("neither METASTORE_CACHE, XDG_CACHE_HOME nor HOME is set")?;
+    let home =
+        env::var_os("HOME").context("neither METASTORE_CACHE, XDG_CACHE_HOME nor HOME is set")?;
     Ok(PathBuf::from(home).join(".cache/metastore"))
 }
 
 /// `target/<profile>` of `target/<profile>/deps/<test>`.
 fn profile_folder(test: &Path) -> Option<&Path> {
     let folder = test.parent()?;
-    if folder.ends_with("deps") || folder.ends_with("examples") { folder.parent() } else { Some(folder) }
+    if folder.ends_with("deps") || folder.ends_with("examples") {
+        folder.parent()
+    } else {
+        Some(folder)
+    }
 }

@@ -29,10 +29,15 @@ impl Port {
         let start = (std::process::id() % u32::from(COUNT)) as u16;
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);
-            let number = FIRST + (u32::from(start) * 7 + u32::from(step)).rem_euclid(u32::from(COUNT)) as u16;
-            let lock = File::create(folder.join(number.to_string())).context("a port's lock file")?;
+            let number = FIRST
+                + (u32::from(start) * 7 + u32::from(step)).rem_euclid(u32::from(COUNT)) as u16;
+            let lock =
+                File::create(folder.join(number.to_string())).context("a port's lock file")?;
             if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {
-                return Ok(Self { number, _lock: lock });
+                return Ok(Self {
+                    number,
+                    _lock: lock,
+                });
             }
         }
         bail!("no free port between {FIRST} and {}", FIRST + COUNT)

@@ -63,8 +63,18 @@ impl Process {
         let output = Arc::new(Output::default());
         let (progress_sender, progress) = watch::channel(0);
         let kept = output.clone();
-        std::thread::spawn(move || read_output(BufReader::new(reader), file, &kept, &progress_sender));
-        Ok(Self { child, pid, name: name.to_owned(), log: log.to_owned(), output, progress, ended: None })
+        std::thread::spawn(move || {
+            read_output(BufReader::new(reader), file, &kept, &progress_sender)
+        });
+        Ok(Self {
+            child,
+            pid,
+            name: name.to_owned(),
+            log: log.to_owned(),
+            output,
+            progress,
+            ended: None,
+        })
     }
 
     /// The process's id.
@@ -82,19 +92,28 @@ impl Process {
 
     /// Waits for a line of output that `wanted` accepts, looking at all lines since the start. Fails when the
     /// process ends first, or at the deadline, with the end of its log.
-    pub async fn wait_for_line(&mut self, wanted: impl Fn(&str) -> bool, within: Duration) -> Result<String> {
+    pub async fn wait_for_line(
+        &mut self,
+        wanted: impl Fn(&str) -> bool,
+        within: Duration,
+    ) -> Result<String> {
         let mut progress = self.progress.clone();
         let output = self.output.clone();
         let search = async move {
             let mut seen = 0;
             loop {
-                progress.borrow_and_update();
-                for (number, line) in output.lines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let read = *progress.borrow_and_update();
+                for (number, line) in output
+                    .lines
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .iter()
+                {
                     if *number >= seen && wanted(line) {
                         return Some(line.clone());
                     }
                 }
-                seen = *progress.borrow();
+                seen = read;
                 if progress.changed().await.is_err() {
                     return None;
                 }
@@ -104,11 +123,17 @@ impl Process {
             Ok(Some(line)) => Ok(line),
             Ok(None) => {
                 let ending = self.wait(Duration::from_secs(10)).await;
-                Err(anyhow!("{} ended ({ending:?}) before it was ready; its log:\n{}", self.name, self.tail(40)))
+                Err(anyhow!(
+                    "{} ended ({ending:?}) before it was ready; its log:\n{}",
+                    self.name,
+                    self.tail(40)
+                ))
             }
-            Err(_) => {
-                Err(anyhow!("{} said nothing we waited for in {within:?}; its log:\n{}", self.name, self.tail(40)))
-            }
+            Err(_) => Err(anyhow!(
+                "{} said nothing we waited for in {within:?}; its log:\n{}",
+                self.name,
+                self.tail(40)
+            )),
         }
     }
 
@@ -117,7 +142,11 @@ impl Process {
         let mut progress = self.progress.clone();
         let closed = async move { while progress.changed().await.is_ok() {} };
         if self.ended.is_none() && tokio::time::timeout(within, closed).await.is_err() {
-            bail!("{} did not end within {within:?}; its log:\n{}", self.name, self.tail(40));
+            bail!(
+                "{} did not end within {within:?}; its log:\n{}",
+                self.name,
+                self.tail(40)
+            );
         }
         self.reap()
     }
@@ -125,7 +154,9 @@ impl Process {
     /// Ends the process at once.
     pub fn kill(&mut self) -> Result<Ending> {
         if self.ended.is_none() {
-            self.child.kill().with_context(|| format!("killing {}", self.name))?;
+            self.child
+                .kill()
+                .with_context(|| format!("killing {}", self.name))?;
         }
         self.reap()
     }
@@ -140,7 +171,11 @@ impl Process {
 
     /// All lines of output kept (the newest 20 000).
     pub fn lines(&self) -> Vec<String> {
-        let lines = self.output.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self
+            .output
+            .lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         lines.iter().map(|(_, line)| line.clone()).collect()
     }
 
@@ -158,7 +193,10 @@ impl Process {
     fn reap(&mut self) -> Result<Ending> {
         let status = match self.ended {
             Some(status) => status,
-            None => self.child.wait().with_context(|| format!("waiting for {}", self.name))?,
+            None => self
+                .child
+                .wait()
+                .with_context(|| format!("waiting for {}", self.name))?,
         };
         self.ended = Some(status);
         match (status.code(), status.signal()) {
@@ -179,7 +217,12 @@ impl Drop for Process {
     }
 }
 
-fn read_output(reader: impl BufRead, mut file: File, output: &Output, progress: &watch::Sender<u64>) {
+fn read_output(
+    reader: impl BufRead,
+    mut file: File,
+    output: &Output,
+    progress: &watch::Sender<u64>,
+) {
     for line in reader.split(b'\n') {
         let Ok(line) = line else { return };
         let line = String::from_utf8_lossy(&line).into_owned();

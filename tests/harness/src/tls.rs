@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// A certificate authority with its files.
@@ -39,10 +40,20 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).context("an authority")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "metastore test authority");
-        let pem = params.self_signed(&key).context("signing the authority")?.pem();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "metastore test authority");
+        let pem = params
+            .self_signed(&key)
+            .context("signing the authority")?
+            .pem();
         fs::write(folder.join("ca.crt"), &pem).context("writing ca.crt")?;
-        Ok(Self { folder: folder.to_owned(), params, key, pem })
+        Ok(Self {
+            folder: folder.to_owned(),
+            params,
+            key,
+            pem,
+        })
     }
 
     /// The authority's certificate, PEM.
@@ -59,19 +70,27 @@ impl Authority {
     pub fn issue(&self, common_name: &str, hosts: &[&str]) -> Result<Identity> {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).context("a certificate's names")?;
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         let key = KeyPair::generate().context("a key")?;
         let issuer = Issuer::from_params(&self.params, &self.key);
-        let certificate = params.signed_by(&key, &issuer).context("signing a certificate")?.pem();
+        let certificate = params
+            .signed_by(&key, &issuer)
+            .context("signing a certificate")?
+            .pem();
         let identity = Identity {
             certificate,
             key: key.serialize_pem(),
             certificate_file: self.folder.join(format!("{common_name}.crt")),
             key_file: self.folder.join(format!("{common_name}.key")),
         };
-        fs::write(&identity.certificate_file, &identity.certificate).context("writing a certificate")?;
+        fs::write(&identity.certificate_file, &identity.certificate)
+            .context("writing a certificate")?;
         fs::write(&identity.key_file, &identity.key).context("writing a key")?;
         Ok(identity)
     }

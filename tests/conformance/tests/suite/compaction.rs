@@ -10,11 +10,17 @@ const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted"
 const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
 
 fn compact(revision: i64) -> CompactionRequest {
-    CompactionRequest { revision, physical: false }
+    CompactionRequest {
+        revision,
+        physical: false,
+    }
 }
 
 fn physical(revision: i64) -> CompactionRequest {
-    CompactionRequest { revision, physical: true }
+    CompactionRequest {
+        revision,
+        physical: true,
+    }
 }
 
 async fn history(t: &Session) -> Result<()> {
@@ -32,9 +38,29 @@ async fn history(t: &Session) -> Result<()> {
 fn compacting_answers_with_the_current_revision() -> Result<()> {
     check(async |t| {
         history(t).await?;
-        expect("revision", t.compact(compact(5)).await?.header.unwrap_or_default().revision, 12)?;
-        expect("revision", t.compact(physical(8)).await?.header.unwrap_or_default().revision, 12)?;
-        expect("no revision was used up", t.range(all()).await?.header.unwrap_or_default().revision, 12)
+        expect(
+            "revision",
+            t.compact(compact(5))
+                .await?
+                .header
+                .unwrap_or_default()
+                .revision,
+            12,
+        )?;
+        expect(
+            "revision",
+            t.compact(physical(8))
+                .await?
+                .header
+                .unwrap_or_default()
+                .revision,
+            12,
+        )?;
+        expect(
+            "no revision was used up",
+            t.range(all()).await?.header.unwrap_or_default().revision,
+            12,
+        )
     })
 }
 
@@ -45,8 +71,16 @@ fn compacting_twice_or_into_the_future_is_refused() -> Result<()> {
         history(t).await?;
         t.compact(compact(6)).await?;
         for revision in [6, 5, 1, 0, -1, i64::MIN] {
-            fails(t.compact(compact(revision)).await, Code::OutOfRange, COMPACTED)?;
-            fails(t.compact(physical(revision)).await, Code::OutOfRange, COMPACTED)?;
+            fails(
+                t.compact(compact(revision)).await,
+                Code::OutOfRange,
+                COMPACTED,
+            )?;
+            fails(
+                t.compact(physical(revision)).await,
+                Code::OutOfRange,
+                COMPACTED,
+            )?;
         }
         for revision in [13, i64::MAX] {
             fails(t.compact(compact(revision)).await, Code::OutOfRange, FUTURE)?;
@@ -73,8 +107,16 @@ fn reads_below_the_compaction_are_refused_at_it_they_are_not() -> Result<()> {
         history(t).await?;
         t.compact(physical(7)).await?;
         for revision in 1..7 {
-            fails(t.range(RangeRequest { revision, ..all() }).await, Code::OutOfRange, COMPACTED)?;
-            let count = RangeRequest { revision, count_only: true, ..get("a") };
+            fails(
+                t.range(RangeRequest { revision, ..all() }).await,
+                Code::OutOfRange,
+                COMPACTED,
+            )?;
+            let count = RangeRequest {
+                revision,
+                count_only: true,
+                ..get("a")
+            };
             fails(t.range(count).await, Code::OutOfRange, COMPACTED)?;
         }
         for revision in 7..=12 {
@@ -92,7 +134,11 @@ fn a_compaction_keeps_the_newest_pair_of_each_key_and_no_dead_one() -> Result<()
         let page = t.range(all()).await?;
         expect("keys", page.count, 3)?;
         let a = t.range(get("a")).await?.kvs.remove(0);
-        expect("create, mod, version", (a.create_revision, a.mod_revision, a.version), (2, 8, 3))?;
+        expect(
+            "create, mod, version",
+            (a.create_revision, a.mod_revision, a.version),
+            (2, 8, 3),
+        )?;
         t.put(put("b", "again")).await?;
         let b = t.range(get("b")).await?.kvs.remove(0);
         expect("create, version", (b.create_revision, b.version), (13, 1))
@@ -114,11 +160,23 @@ fn hash_kv_of_every_revision_before_and_after_compactions() -> Result<()> {
                 t.hash_kv(HashKvRequest { revision }).await?;
             }
             // etcd remembers the hash at the revision of its last ten compactions, so 11 is answered after 12.
-            let before = t.hash_kv(HashKvRequest { revision: compaction - 1 }).await;
+            let before = t
+                .hash_kv(HashKvRequest {
+                    revision: compaction - 1,
+                })
+                .await;
             expect("remembered", before.is_ok(), compaction == 12)?;
-            fails(t.hash_kv(HashKvRequest { revision: 2 }).await, Code::OutOfRange, COMPACTED)?;
+            fails(
+                t.hash_kv(HashKvRequest { revision: 2 }).await,
+                Code::OutOfRange,
+                COMPACTED,
+            )?;
         }
-        fails(t.hash_kv(HashKvRequest { revision: 13 }).await, Code::OutOfRange, FUTURE)?;
+        fails(
+            t.hash_kv(HashKvRequest { revision: 13 }).await,
+            Code::OutOfRange,
+            FUTURE,
+        )?;
         let _ = t.hash_kv(HashKvRequest { revision: -1 }).await;
         Ok(())
     })
@@ -152,12 +210,26 @@ fn hash_kv_during_a_compaction_is_that_after_it() -> Result<()> {
 fn hash_kv_covers_leases_and_long_values() -> Result<()> {
     check(async |t| {
         t.lease_grant(1000, 7).await?;
-        t.put(PutRequest { lease: 7, ..put("a", "1") }).await?;
+        t.put(PutRequest {
+            lease: 7,
+            ..put("a", "1")
+        })
+        .await?;
         t.put(put("b", vec![b'x'; 100_000])).await?;
         t.put(put("c", "")).await?;
         t.put(put(&b"\0\xff"[..], &b"\0"[..])).await?;
-        t.txn(txn([], [put("d", "1").op(), put("e", "2").op(), delete("a").op()], [])).await?;
-        t.txn(txn([], [put("f", "1").op(), txn([], [put("g", "2").op()], []).op()], [])).await?;
+        t.txn(txn(
+            [],
+            [put("d", "1").op(), put("e", "2").op(), delete("a").op()],
+            [],
+        ))
+        .await?;
+        t.txn(txn(
+            [],
+            [put("f", "1").op(), txn([], [put("g", "2").op()], []).op()],
+            [],
+        ))
+        .await?;
         for revision in 0..=7 {
             t.hash_kv(HashKvRequest { revision }).await?;
         }
@@ -175,7 +247,16 @@ fn a_deleted_key_is_forgotten_by_the_compaction_that_passes_its_death() -> Resul
         t.delete(delete("a")).await?;
         t.put(put("b", "1")).await?;
         t.compact(physical(3)).await?;
-        expect("at its death", t.range(RangeRequest { revision: 3, ..get("a") }).await?.count, 0)?;
+        expect(
+            "at its death",
+            t.range(RangeRequest {
+                revision: 3,
+                ..get("a")
+            })
+            .await?
+            .count,
+            0,
+        )?;
         t.hash_kv(HashKvRequest { revision: 3 }).await?;
         t.put(put("a", "2")).await?;
         t.compact(physical(4)).await?;

@@ -11,12 +11,21 @@ use tonic::Code;
 const NOT_FOUND: &str = "etcdserver: requested lease not found";
 
 fn leased(key: &'static str, value: &'static str, lease: i64) -> PutRequest {
-    PutRequest { lease, ..put(key, value) }
+    PutRequest {
+        lease,
+        ..put(key, value)
+    }
 }
 
 async fn keys_of(t: &Session, id: i64) -> Result<Vec<String>> {
-    let answer = t.lease_time_to_live(LeaseTimeToLiveRequest { id, keys: true }).await?;
-    let mut keys: Vec<String> = answer.keys.iter().map(|key| key.escape_ascii().to_string()).collect();
+    let answer = t
+        .lease_time_to_live(LeaseTimeToLiveRequest { id, keys: true })
+        .await?;
+    let mut keys: Vec<String> = answer
+        .keys
+        .iter()
+        .map(|key| key.escape_ascii().to_string())
+        .collect();
     keys.sort();
     Ok(keys)
 }
@@ -25,7 +34,11 @@ async fn keys_of(t: &Session, id: i64) -> Result<Vec<String>> {
 fn a_lease_gets_the_id_and_time_asked_for() -> Result<()> {
     check(async |t| {
         let answer = t.lease_grant(60, 7).await?;
-        expect("id, ttl, error", (answer.id, answer.ttl, answer.error.as_str()), (7, 60, ""))?;
+        expect(
+            "id, ttl, error",
+            (answer.id, answer.ttl, answer.error.as_str()),
+            (7, 60, ""),
+        )?;
         expect("revision", answer.header.unwrap_or_default().revision, 1)?;
         t.lease_grant(60, i64::MAX).await?;
         t.lease_grant(60, -7).await?;
@@ -40,8 +53,15 @@ fn without_an_id_the_server_chooses_a_positive_one() -> Result<()> {
     check(async |t| {
         let first = t.lease_grant(60, 0).await?.id;
         let second = t.lease_grant(60, 0).await?.id;
-        ensure!(first > 0 && second > 0 && first != second, "{first} and {second}");
-        t.put(PutRequest { lease: first, ..put("a", "1") }).await?;
+        ensure!(
+            first > 0 && second > 0 && first != second,
+            "{first} and {second}"
+        );
+        t.put(PutRequest {
+            lease: first,
+            ..put("a", "1")
+        })
+        .await?;
         expect("lease", t.range(get("a")).await?.kvs[0].lease, first)
     })
 }
@@ -50,7 +70,11 @@ fn without_an_id_the_server_chooses_a_positive_one() -> Result<()> {
 fn a_lease_cannot_be_granted_twice() -> Result<()> {
     check(async |t| {
         t.lease_grant(60, 7).await?;
-        fails(t.lease_grant(10, 7).await, Code::FailedPrecondition, "etcdserver: lease already exists")?;
+        fails(
+            t.lease_grant(10, 7).await,
+            Code::FailedPrecondition,
+            "etcdserver: lease already exists",
+        )?;
         t.lease_revoke(LeaseRevokeRequest { id: 7 }).await?;
         t.lease_grant(10, 7).await?;
         Ok(())
@@ -83,10 +107,14 @@ fn the_shortest_time_follows_the_election_timeout() -> Result<()> {
 fn time_to_live_of_a_lease_that_is_not_there() -> Result<()> {
     check(async |t| {
         for keys in [false, true] {
-            let answer = t.lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys }).await?;
+            let answer = t
+                .lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys })
+                .await?;
             expect("ttl, granted", (answer.ttl, answer.granted_ttl), (-1, 0))?;
         }
-        let answer = t.lease_time_to_live(LeaseTimeToLiveRequest { id: 0, keys: true }).await?;
+        let answer = t
+            .lease_time_to_live(LeaseTimeToLiveRequest { id: 0, keys: true })
+            .await?;
         expect("ttl of lease 0", answer.ttl, -1)
     })
 }
@@ -98,11 +126,17 @@ fn time_to_live_says_what_is_left_and_which_keys() -> Result<()> {
         for key in ["b", "a", "c"] {
             t.put(leased(key, "1", 7)).await?;
         }
-        let answer = t.lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys: false }).await?;
+        let answer = t
+            .lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys: false })
+            .await?;
         expect("keys that nobody asked for", answer.keys.len(), 0)?;
         ensure!((570..=600).contains(&answer.ttl), "left: {}", answer.ttl);
         expect("granted", answer.granted_ttl, 600)?;
-        expect("keys", keys_of(t, 7).await?, ["a", "b", "c"].map(String::from).to_vec())
+        expect(
+            "keys",
+            keys_of(t, 7).await?,
+            ["a", "b", "c"].map(String::from).to_vec(),
+        )
     })
 }
 
@@ -133,7 +167,11 @@ fn a_lease_can_be_attached_twice_to_the_same_key() -> Result<()> {
         t.lease_grant(600, 7).await?;
         t.put(leased("a", "1", 7)).await?;
         t.put(leased("a", "2", 7)).await?;
-        t.put(PutRequest { ignore_lease: true, ..put("a", "3") }).await?;
+        t.put(PutRequest {
+            ignore_lease: true,
+            ..put("a", "3")
+        })
+        .await?;
         expect("keys", keys_of(t, 7).await?, vec!["a".to_owned()])?;
         t.lease_revoke(LeaseRevokeRequest { id: 7 }).await?;
         expect("left", t.range(all()).await?.count, 0)
@@ -146,10 +184,18 @@ fn leases_in_transactions_attach_and_detach() -> Result<()> {
         t.lease_grant(600, 7).await?;
         t.lease_grant(600, 8).await?;
         t.put(leased("x", "1", 8)).await?;
-        let request =
-            txn([], [leased("a", "1", 7).op(), leased("b", "1", 8).op(), delete("x").op()], []);
+        let request = txn(
+            [],
+            [
+                leased("a", "1", 7).op(),
+                leased("b", "1", 8).op(),
+                delete("x").op(),
+            ],
+            [],
+        );
         t.txn(request).await?;
-        t.txn(txn([], [leased("b", "2", 7).op(), put("a", "2").op()], [])).await?;
+        t.txn(txn([], [leased("b", "2", 7).op(), put("a", "2").op()], []))
+            .await?;
         expect("keys of 7", keys_of(t, 7).await?, vec!["b".to_owned()])?;
         expect("keys of 8", keys_of(t, 8).await?.len(), 0)
     })
@@ -171,9 +217,17 @@ fn revoking_deletes_the_keys_at_one_revision() -> Result<()> {
         expect("revision", answer.header.unwrap_or_default().revision, 6)?;
         let events = watching.next().await?.events;
         let events: Vec<_> = events.into_iter().map(|event| (0, event)).collect();
-        expect("events", labelled(&events), ["0:delete a@6", "0:delete b@6", "0:delete c@6"].map(String::from).to_vec())?;
+        expect(
+            "events",
+            labelled(&events),
+            ["0:delete a@6", "0:delete b@6", "0:delete c@6"]
+                .map(String::from)
+                .to_vec(),
+        )?;
         expect("left", t.range(all()).await?.count, 1)?;
-        let answer = t.lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys: true }).await?;
+        let answer = t
+            .lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys: true })
+            .await?;
         expect("ttl", answer.ttl, -1)
     })
 }
@@ -184,8 +238,16 @@ fn revoking_a_lease_without_keys_uses_up_no_revision() -> Result<()> {
         t.lease_grant(600, 7).await?;
         let answer = t.lease_revoke(LeaseRevokeRequest { id: 7 }).await?;
         expect("revision", answer.header.unwrap_or_default().revision, 1)?;
-        fails(t.lease_revoke(LeaseRevokeRequest { id: 7 }).await, Code::NotFound, NOT_FOUND)?;
-        fails(t.lease_revoke(LeaseRevokeRequest { id: 0 }).await, Code::NotFound, NOT_FOUND)?;
+        fails(
+            t.lease_revoke(LeaseRevokeRequest { id: 7 }).await,
+            Code::NotFound,
+            NOT_FOUND,
+        )?;
+        fails(
+            t.lease_revoke(LeaseRevokeRequest { id: 0 }).await,
+            Code::NotFound,
+            NOT_FOUND,
+        )?;
         fails(t.put(leased("a", "1", 7)).await, Code::NotFound, NOT_FOUND)
     })
 }
@@ -210,7 +272,13 @@ fn the_leader_lists_leases_by_expiry() -> Result<()> {
             t.lease_grant(ttl, id).await?;
         }
         t.keep_alive().renew(1).await?;
-        let ids: Vec<i64> = t.leases().await?.leases.iter().map(|lease| lease.id).collect();
+        let ids: Vec<i64> = t
+            .leases()
+            .await?
+            .leases
+            .iter()
+            .map(|lease| lease.id)
+            .collect();
         expect("order", ids, vec![1, 2, 3, 4])
     })
 }
@@ -251,12 +319,21 @@ fn a_lease_runs_out_and_takes_its_keys() -> Result<()> {
         let start = Instant::now();
         let answer = watching.next().await?;
         let took = start.elapsed();
-        ensure!((1..=6).contains(&took.as_secs()), "a lease of 2 s ran out after {took:?}");
+        ensure!(
+            (1..=6).contains(&took.as_secs()),
+            "a lease of 2 s ran out after {took:?}"
+        );
         expect("events", answer.events.len(), 2)?;
         expect("left", t.range(all()).await?.count, 1)?;
-        let answer = t.lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys: true }).await?;
+        let answer = t
+            .lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys: true })
+            .await?;
         expect("ttl", answer.ttl, -1)?;
-        fails(t.lease_revoke(LeaseRevokeRequest { id: 7 }).await, Code::NotFound, NOT_FOUND)
+        fails(
+            t.lease_revoke(LeaseRevokeRequest { id: 7 }).await,
+            Code::NotFound,
+            NOT_FOUND,
+        )
     })
 }
 
@@ -273,9 +350,14 @@ fn a_lease_kept_alive_does_not_run_out() -> Result<()> {
         let start = Instant::now();
         let mut expired = None;
         while expired.is_none() {
-            ensure!(start.elapsed() < Duration::from_secs(15), "lease 8 does not run out");
+            ensure!(
+                start.elapsed() < Duration::from_secs(15),
+                "lease 8 does not run out"
+            );
             expect("ttl", stream.renew(7).await?.ttl, 2)?;
-            expired = tokio::time::timeout(Duration::from_millis(400), watching.next()).await.ok();
+            expired = tokio::time::timeout(Duration::from_millis(400), watching.next())
+                .await
+                .ok();
         }
         expect("left", t.range(all()).await?.count, 1)?;
         // How often the lease was renewed depends on time.
@@ -298,7 +380,9 @@ fn leases_and_their_keys_survive_a_restart() -> Result<()> {
         let t = &t.again().await?;
         t.leases().await?;
         expect("keys", keys_of(t, 7).await?, vec!["a".to_owned()])?;
-        let answer = t.lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys: false }).await?;
+        let answer = t
+            .lease_time_to_live(LeaseTimeToLiveRequest { id: 7, keys: false })
+            .await?;
         ensure!((570..=600).contains(&answer.ttl), "left: {}", answer.ttl);
         t.lease_revoke(LeaseRevokeRequest { id: 7 }).await?;
         expect("left", t.range(all()).await?.count, 1)
@@ -310,7 +394,11 @@ fn many_leases_are_granted_listed_and_revoked() -> Result<()> {
     check_with(&Setup::single(), async |t| {
         for id in 1..=200 {
             t.lease_grant(600 + id, id).await?;
-            t.put(PutRequest { lease: id, ..put(format!("k{id:03}"), "v") }).await?;
+            t.put(PutRequest {
+                lease: id,
+                ..put(format!("k{id:03}"), "v")
+            })
+            .await?;
         }
         expect("listed", t.leases().await?.leases.len(), 200)?;
         for id in (1..=200).step_by(2) {

@@ -1,13 +1,19 @@
 //! The rules, one case each; see the crate's documentation for how a case is run.
 
+mod cluster;
 mod compaction;
 mod delete;
+mod http;
 mod kubernetes;
 mod lease;
+mod maintenance;
+mod metrics;
 mod put;
+mod quota;
 mod range;
 mod range_stream;
 mod requests;
+mod services;
 mod txn;
 mod txn_checks;
 mod watch;

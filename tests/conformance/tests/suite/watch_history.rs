@@ -7,12 +7,19 @@ use metastore_proto::etcdserverpb::watch_create_request::FilterType;
 use metastore_proto::etcdserverpb::{CompactionRequest, WatchCreateRequest};
 
 fn from(key: &'static str, start_revision: i64) -> WatchCreateRequest {
-    WatchCreateRequest { start_revision, ..watch(key) }
+    WatchCreateRequest {
+        start_revision,
+        ..watch(key)
+    }
 }
 
 async fn next(watching: &mut Watching, wanted: &[&str]) -> Result<()> {
     let events = watching.events(wanted.len()).await?;
-    expect("events", labelled(&events), wanted.iter().map(|text| (*text).to_owned()).collect())
+    expect(
+        "events",
+        labelled(&events),
+        wanted.iter().map(|text| (*text).to_owned()).collect(),
+    )
 }
 
 /// a: put 2, put 4, delete 5, put 6; b: put 3
@@ -31,7 +38,11 @@ fn a_watch_from_the_past_gets_all_that_happened_then_what_happens() -> Result<()
         history(t).await?;
         let mut watching = t.watch();
         watching.created(from("a", 1)).await?;
-        next(&mut watching, &["0:put a=1@2", "0:put a=2@4", "0:delete a@5", "0:put a=3@6"]).await?;
+        next(
+            &mut watching,
+            &["0:put a=1@2", "0:put a=2@4", "0:delete a@5", "0:put a=3@6"],
+        )
+        .await?;
         t.put(put("a", "4")).await?;
         next(&mut watching, &["0:put a=4@7"]).await?;
         let mut middle = t.watch();
@@ -66,15 +77,33 @@ fn old_events_pass_the_filters_and_carry_their_prev_kv() -> Result<()> {
     check(async |t| {
         history(t).await?;
         let mut watching = t.watch();
-        watching.created(WatchCreateRequest { prev_kv: true, ..from("a", 1) }).await?;
+        watching
+            .created(WatchCreateRequest {
+                prev_kv: true,
+                ..from("a", 1)
+            })
+            .await?;
         let events = watching.events(4).await?;
-        let previous: Vec<bool> = events.iter().map(|(_, event)| event.prev_kv.is_some()).collect();
+        let previous: Vec<bool> = events
+            .iter()
+            .map(|(_, event)| event.prev_kv.is_some())
+            .collect();
         expect("prev_kv", previous, vec![false, true, true, false])?;
         let mut filtered = t.watch();
-        filtered.created(WatchCreateRequest { filters: vec![FilterType::Noput.into()], ..from("a", 1) }).await?;
+        filtered
+            .created(WatchCreateRequest {
+                filters: vec![FilterType::Noput.into()],
+                ..from("a", 1)
+            })
+            .await?;
         next(&mut filtered, &["0:delete a@5"]).await?;
         let mut ranged = t.watch();
-        ranged.created(WatchCreateRequest { range_end: "\0".into(), ..from("b", 1) }).await?;
+        ranged
+            .created(WatchCreateRequest {
+                range_end: "\0".into(),
+                ..from("b", 1)
+            })
+            .await?;
         next(&mut ranged, &["0:put b=1@3"]).await
     })
 }
@@ -83,9 +112,18 @@ fn old_events_pass_the_filters_and_carry_their_prev_kv() -> Result<()> {
 fn prev_kv_that_was_compacted_is_left_out() -> Result<()> {
     check(async |t| {
         history(t).await?;
-        t.compact(CompactionRequest { revision: 4, physical: true }).await?;
+        t.compact(CompactionRequest {
+            revision: 4,
+            physical: true,
+        })
+        .await?;
         let mut watching = t.watch();
-        watching.created(WatchCreateRequest { prev_kv: true, ..from("a", 4) }).await?;
+        watching
+            .created(WatchCreateRequest {
+                prev_kv: true,
+                ..from("a", 4)
+            })
+            .await?;
         let events = watching.events(3).await?;
         expect("of the put at 4", events[0].1.prev_kv.is_some(), false)?;
         expect("of the delete at 5", events[1].1.prev_kv.is_some(), true)
@@ -96,12 +134,24 @@ fn prev_kv_that_was_compacted_is_left_out() -> Result<()> {
 fn a_start_below_the_compaction_cancels_and_names_it() -> Result<()> {
     check(async |t| {
         history(t).await?;
-        t.compact(CompactionRequest { revision: 5, physical: true }).await?;
+        t.compact(CompactionRequest {
+            revision: 5,
+            physical: true,
+        })
+        .await?;
         for start in [1, 2, 4] {
             let mut watching = t.watch();
-            expect("created first", watching.created(from("a", start)).await?, 0)?;
+            expect(
+                "created first",
+                watching.created(from("a", start)).await?,
+                0,
+            )?;
             let answer = watching.next().await?;
-            expect("canceled", (answer.canceled, answer.compact_revision), (true, 5))?;
+            expect(
+                "canceled",
+                (answer.canceled, answer.compact_revision),
+                (true, 5),
+            )?;
         }
         let mut at = t.watch();
         at.created(from("a", 5)).await?;
@@ -117,9 +167,17 @@ fn a_compaction_cancels_only_watches_that_need_what_it_takes() -> Result<()> {
         synced.created(watch("a")).await?;
         let mut future = t.watch();
         future.created(from("a", 8)).await?;
-        t.compact(CompactionRequest { revision: 6, physical: true }).await?;
+        t.compact(CompactionRequest {
+            revision: 6,
+            physical: true,
+        })
+        .await?;
         t.put(put("a", "4")).await?;
-        t.compact(CompactionRequest { revision: 7, physical: true }).await?;
+        t.compact(CompactionRequest {
+            revision: 7,
+            physical: true,
+        })
+        .await?;
         t.put(put("a", "5")).await?;
         next(&mut synced, &["0:put a=4@7", "0:put a=5@8"]).await?;
         next(&mut future, &["0:put a=5@8"]).await
@@ -130,7 +188,11 @@ fn a_compaction_cancels_only_watches_that_need_what_it_takes() -> Result<()> {
 fn a_canceled_watch_leaves_the_others_of_its_stream_alone() -> Result<()> {
     check(async |t| {
         history(t).await?;
-        t.compact(CompactionRequest { revision: 5, physical: true }).await?;
+        t.compact(CompactionRequest {
+            revision: 5,
+            physical: true,
+        })
+        .await?;
         let mut watching = t.watch();
         watching.created(watch("b")).await?;
         watching.created(from("a", 2)).await?;
@@ -201,7 +263,12 @@ fn progress_is_never_ahead_of_an_event() -> Result<()> {
             t.put(put(format!("k{number:03}"), "v")).await?;
         }
         let mut watching = t.watch();
-        watching.created(WatchCreateRequest { start_revision: 1, ..watch_prefix("k") }).await?;
+        watching
+            .created(WatchCreateRequest {
+                start_revision: 1,
+                ..watch_prefix("k")
+            })
+            .await?;
         watching.request_progress().await?;
         let mut last = 0;
         let mut seen = 0;
@@ -226,10 +293,19 @@ fn progress_is_notified_at_the_interval_set() -> Result<()> {
     check_with(&Setup::default().flags(&flags), async |t| {
         t.put(put("a", "1")).await?;
         let mut watching = t.watch();
-        watching.created(WatchCreateRequest { progress_notify: true, ..watch("a") }).await?;
+        watching
+            .created(WatchCreateRequest {
+                progress_notify: true,
+                ..watch("a")
+            })
+            .await?;
         let answer = watching.next().await?;
         let header = answer.header.unwrap_or_default();
-        expect("id, events, revision", (answer.watch_id, answer.events.len(), header.revision), (0, 0, 2))?;
+        expect(
+            "id, events, revision",
+            (answer.watch_id, answer.events.len(), header.revision),
+            (0, 0, 2),
+        )?;
         let mut without = t.watch();
         without.created(watch("a")).await?;
         watching.next().await?;
@@ -240,40 +316,58 @@ fn progress_is_notified_at_the_interval_set() -> Result<()> {
 #[test]
 fn large_answers_are_fragmented_on_request() -> Result<()> {
     // An answer is cut above the limit of a request plus 512 KiB.
-    check_with(&Setup::single().flags(&["--max-request-bytes=220000"]), async |t| {
-        let value = || vec![b'x'; 200_000];
-        for key in ["a", "b", "c", "d", "e", "f", "g"] {
-            t.put(put(key, value())).await?;
-        }
-        let mut fragmented = t.watch();
-        let request = WatchCreateRequest { range_end: "\0".into(), fragment: true, ..from("\0", 1) };
-        fragmented.created(request.clone()).await?;
-        let mut events = 0;
-        let mut fragments = 0;
-        loop {
-            // Which revisions come together depends on how far the watch was behind.
-            let answer = fragmented.next_unrecorded().await?;
-            events += answer.events.len();
-            fragments += usize::from(answer.fragment);
-            if events == 7 {
-                ensure!(!answer.fragment, "the last part says that more follows");
-                break;
+    check_with(
+        &Setup::single().flags(&["--max-request-bytes=220000"]),
+        async |t| {
+            let value = || vec![b'x'; 200_000];
+            for key in ["a", "b", "c", "d", "e", "f", "g"] {
+                t.put(put(key, value())).await?;
             }
-        }
-        expect("parts but the last", fragments, 2)?;
-        let mut whole = t.watch();
-        whole.created(WatchCreateRequest { fragment: false, ..request }).await?;
-        let answer = whole.next().await?;
-        expect("whole", (answer.events.len(), answer.fragment), (7, false))
-    })
+            let mut fragmented = t.watch();
+            let request = WatchCreateRequest {
+                range_end: "\0".into(),
+                fragment: true,
+                ..from("\0", 1)
+            };
+            fragmented.created(request.clone()).await?;
+            let mut events = 0;
+            let mut fragments = 0;
+            loop {
+                // Which revisions come together depends on how far the watch was behind.
+                let answer = fragmented.next_unrecorded().await?;
+                events += answer.events.len();
+                fragments += usize::from(answer.fragment);
+                if events == 7 {
+                    ensure!(!answer.fragment, "the last part says that more follows");
+                    break;
+                }
+            }
+            expect("parts but the last", fragments, 2)?;
+            let mut whole = t.watch();
+            whole
+                .created(WatchCreateRequest {
+                    fragment: false,
+                    ..request
+                })
+                .await?;
+            let answer = whole.next().await?;
+            expect("whole", (answer.events.len(), answer.fragment), (7, false))
+        },
+    )
 }
 
 #[test]
 fn a_small_answer_is_not_fragmented() -> Result<()> {
     check(async |t| {
         let mut watching = t.watch();
-        watching.created(WatchCreateRequest { fragment: true, ..watch_prefix("") }).await?;
-        t.txn(txn([], [put("a", "1").op(), put("b", "1").op()], [])).await?;
+        watching
+            .created(WatchCreateRequest {
+                fragment: true,
+                ..watch_prefix("")
+            })
+            .await?;
+        t.txn(txn([], [put("a", "1").op(), put("b", "1").op()], []))
+            .await?;
         let answer = watching.next().await?;
         expect("fragment", answer.fragment, false)
     })
@@ -285,11 +379,17 @@ fn a_slow_reader_loses_nothing() -> Result<()> {
         let mut watching = t.watch();
         watching.created(watch_prefix("k")).await?;
         for number in 0..400 {
-            t.put(put(format!("k{:02}", number % 50), vec![b'0' + (number % 10) as u8; 20_000])).await?;
+            t.put(put(
+                format!("k{:02}", number % 50),
+                vec![b'0' + (number % 10) as u8; 20_000],
+            ))
+            .await?;
         }
         let events = watching.events(400).await?;
-        let revisions: Vec<i64> =
-            events.iter().map(|(_, event)| event.kv.as_ref().map_or(0, |kv| kv.mod_revision)).collect();
+        let revisions: Vec<i64> = events
+            .iter()
+            .map(|(_, event)| event.kv.as_ref().map_or(0, |kv| kv.mod_revision))
+            .collect();
         expect("revisions", revisions, (2..402).collect())
     })
 }
@@ -324,7 +424,11 @@ fn a_watch_goes_on_where_it_was_after_a_restart() -> Result<()> {
         watching.created(from("a", 6)).await?;
         next(&mut watching, &["0:put a=3@6", "0:put a=4@7"]).await?;
         let mut old = t.watch();
-        old.created(WatchCreateRequest { prev_kv: true, ..from("a", 2) }).await?;
+        old.created(WatchCreateRequest {
+            prev_kv: true,
+            ..from("a", 2)
+        })
+        .await?;
         old.events(5).await?;
         Ok(())
     })
