@@ -3,7 +3,6 @@
 //! Knows which method a path means, whom to let in (learners, `hasleader`), how long a request may take
 //! and what to count. What a method does stands in the file of its service.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -260,12 +259,10 @@ impl Door {
 }
 
 /// Resolves when `timeout` after `since` is over; never without a timeout.
-fn expired(timeout: Option<Duration>, since: Instant) -> impl Future<Output = ()> {
-    async move {
-        match timeout {
-            Some(timeout) => tokio::time::sleep_until((since + timeout).into()).await,
-            None => std::future::pending().await,
-        }
+async fn expired(timeout: Option<Duration>, since: Instant) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep_until((since + timeout).into()).await,
+        None => std::future::pending().await,
     }
 }
 
