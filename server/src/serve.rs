@@ -1,15 +1,238 @@
-//! One member from its configuration to its end.
+//! One member from its configuration to its end: data folder, node, peer port, and, when the member can
+//! serve, the client ports; then everything back in reverse order.
+
+mod identity;
+mod peer_port;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Config;
+use metastore_api::{AccessControl, Connections, Door, Listener, Port, TlsSource, Traffic};
+use metastore_node::{Limits, Node, Options, PeerStream, Versions};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Allowed, Config};
+use crate::data_dir::DataDirectory;
+use crate::dial::Dialer;
+use crate::listen::{self, Bound, SocketFile};
 use crate::logging::Note;
+use crate::signal::{self, Signal, Signals};
+use crate::tls::{PeerClientTls, ServerTls};
+use crate::url::Url;
+use crate::{init_daemon, version};
+use identity::Identity;
 
-/// Runs the member; returns where it could not start or had to stop.
+/// How often leases' remainders are written down (etcd: leaseCheckpointInterval).
+const LEASE_CHECKPOINT: Duration = Duration::from_secs(300);
+
+/// Runs the member; returns where it could not start or had to stop by itself. A member that was asked to stop
+/// dies of the signal.
 pub fn run(config: Config) -> ExitCode {
-    Note::fatal("failed to start")
-        .with("name", config.name)
-        .error("the rooms of the member are not wired into this build")
-        .log();
-    ExitCode::FAILURE
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(live(config));
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(signal) => signal::end_by(signal),
+        Err(error) => {
+            Note::fatal("discovery failed").error(error).log();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn live(config: Config) -> anyhow::Result<Signal> {
+    let signals = Signals::catch()?;
+    let peers = bind_all(&config.listen.peer, config.listen.reuse_port)?;
+    let folder = DataDirectory::open(&config.data)?;
+    let peer_tls = server_tls("peer", &config.peer_tls, &config.listen.peer, &folder)?;
+    let client_tls = server_tls("client", &config.client_tls, &client_urls(&config), &folder)?;
+    let options = node_options(&config, &folder)?;
+    let node = Node::start(options).await?;
+    let router = peer_port::router(&node);
+    let mut peer_ports = JoinSet::new();
+    for (url, bound) in peers {
+        let tls = peer_tls.clone().filter(|_| url.is_secure());
+        peer_ports.spawn(peer_port::serve(bound, tls, router.clone()));
+    }
+    let advertised: Vec<String> = config.advertise.client.iter().map(|url| url.as_str().to_owned()).collect();
+    let stop = CancellationToken::new();
+    let serving = async {
+        node.ready(&config.name, &advertised).await;
+        let served = open_client_ports(&config, &node, client_tls, &stop)?;
+        tracing::info!("ready to serve client requests");
+        init_daemon::notify_ready();
+        served.join_all().await;
+        anyhow::Ok(())
+    };
+    let ended = tokio::select! {
+        signal = signals.received() => Ok(signal),
+        why = node.failed() => Err(anyhow::anyhow!("raft failed: {why}")),
+        served = serving => match served {
+            Ok(()) => Err(anyhow::anyhow!("the client ports have closed")),
+            Err(error) => Err(error),
+        },
+    };
+    if ended.is_ok() {
+        // Leadership goes first, while clients can still be told.
+        node.stop().await;
+    }
+    stop.cancel();
+    ended
+}
+
+fn client_urls(config: &Config) -> Vec<Url> {
+    [&config.listen.client, &config.listen.client_http, &config.listen.metrics]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
+}
+
+fn bind_all(urls: &[Url], reuse_port: bool) -> Result<Vec<(Url, Bound)>, listen::Error> {
+    urls.iter().map(|url| Ok((url.clone(), listen::bind(url, reuse_port)?))).collect()
+}
+
+fn server_tls(
+    port: &'static str,
+    options: &crate::tls::TlsOptions,
+    urls: &[Url],
+    folder: &DataDirectory,
+) -> anyhow::Result<Option<Arc<ServerTls>>> {
+    if !urls.iter().any(Url::is_secure) {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(ServerTls::open(port, options, urls, &folder.fixtures(port))?)))
+}
+
+fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Options> {
+    let identity = Identity::settle(config)?;
+    let engine_options = metastore_engine::Options {
+        memory_budget_bytes: config.data.engine_memory_bytes,
+        ..metastore_engine::Options::default()
+    };
+    let store_options = metastore_mvcc::Options {
+        value_cache_bytes: config.data.value_cache_bytes,
+        ..metastore_mvcc::Options::default()
+    };
+    Ok(Options {
+        member_id: identity.member_id,
+        cluster_id: identity.cluster_id,
+        name: config.name.clone(),
+        client_urls: config.advertise.client.iter().map(|url| url.as_str().to_owned()).collect(),
+        initial_members: identity.founders,
+        state_directory: folder.state().to_owned(),
+        log_directory: folder.log().to_owned(),
+        engine: config.data.engine,
+        engine_options,
+        store_options,
+        heartbeat: config.raft.heartbeat,
+        election: config.raft.election,
+        pre_vote: config.raft.pre_vote,
+        log_retention_bytes: config.data.log_retention_bytes,
+        limits: Limits {
+            max_request_bytes: config.limits.max_request_bytes,
+            max_txn_ops: config.limits.max_txn_ops,
+            quota_backend_bytes: config.limits.quota_backend_bytes.unwrap_or(0),
+        },
+        watch_progress_interval: config.watch_progress_interval,
+        lease_checkpoint_interval: config.features.enabled("LeaseCheckpoint").then_some(LEASE_CHECKPOINT),
+        versions: Versions { server: version::ETCD.to_owned(), metastore: version::METASTORE.to_owned() },
+        connect: connector(config)?,
+    })
+}
+
+/// Opens connections to other members, with TLS where their URLs ask for it.
+fn connector(config: &Config) -> anyhow::Result<metastore_node::Connect> {
+    let secure = config.advertise.peer.iter().any(Url::is_secure) || config.cluster.initial.contains("https://");
+    let tls = if secure { Some(PeerClientTls::open(&config.peer_tls)?) } else { None };
+    let dialer = Dialer::new(tls, config.raft.local_address, Duration::from_secs(1) + config.raft.election);
+    Ok(Arc::new(move |url: String| {
+        let dialer = dialer.clone();
+        Box::pin(async move { Ok(Box::new(dialer.connect(&url).await?) as Box<dyn PeerStream>) })
+    }))
+}
+
+/// The certificates of a client port, asked for at each connection.
+struct ClientTls(Arc<ServerTls>);
+
+impl TlsSource for ClientTls {
+    fn config(&self) -> Arc<rustls::ServerConfig> {
+        self.0.config()
+    }
+}
+
+/// Opens the client, HTTP and metrics listeners and serves them until `stop`.
+fn open_client_ports(
+    config: &Config,
+    node: &Node,
+    tls: Option<Arc<ServerTls>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<JoinSet<()>> {
+    let door = Door::new(node.clone(), door_options(config))?;
+    let split = !config.listen.client_http.is_empty();
+    let mut ports = JoinSet::new();
+    let kinds = [
+        (&config.listen.client, if split { Traffic::Grpc } else { Traffic::Both }),
+        (&config.listen.client_http, Traffic::Http),
+        (&config.listen.metrics, Traffic::Metrics),
+    ];
+    for (urls, traffic) in kinds {
+        for (url, bound) in bind_all(urls, config.listen.reuse_port)? {
+            let tls = tls.clone().filter(|_| url.is_secure());
+            let tls = tls.map(|tls| Arc::new(ClientTls(tls)) as Arc<dyn TlsSource>);
+            let (listener, file) = split_bound(bound);
+            let port = Port { listener, tls, traffic };
+            let serving = port.serve(door.clone(), connections(config), stop.clone());
+            ports.spawn(async move {
+                serving.await;
+                drop(file);
+            });
+            tracing::info!(address = url.as_str(), "serving client traffic");
+        }
+    }
+    Ok(ports)
+}
+
+fn split_bound(bound: Bound) -> (Listener, Option<SocketFile>) {
+    match bound {
+        Bound::Tcp(listener) => (Listener::Tcp(listener), None),
+        Bound::Unix(listener, file) => (Listener::Unix(listener), Some(file)),
+    }
+}
+
+fn connections(config: &Config) -> Connections {
+    let mut connections = Connections {
+        max_concurrent_streams: config.limits.max_concurrent_streams,
+        keepalive_interval: None,
+        ..Connections::default()
+    };
+    if let Some(keepalive) = config.grpc.keepalive {
+        connections.keepalive_interval = Some(keepalive.interval);
+        connections.keepalive_timeout = keepalive.timeout;
+    }
+    connections
+}
+
+fn door_options(config: &Config) -> metastore_api::Options {
+    let names = |allowed: &Allowed| match allowed {
+        Allowed::All => ["*".to_owned()].into(),
+        Allowed::Only(names) => names.iter().cloned().collect(),
+    };
+    metastore_api::Options {
+        registry: prometheus::Registry::new(),
+        extensive_metrics: config.http.extensive_metrics,
+        election_timeout: config.raft.election,
+        slow_request: config.warning_unary_request,
+        watch_progress_interval: config.watch_progress_interval,
+        access: AccessControl { hosts: names(&config.http.hosts), origins: names(&config.http.origins) },
+        command_line: std::env::args().collect(),
+    }
 }

@@ -1,0 +1,103 @@
+//! Who this member is: computed once from the flags of a new cluster, as etcd does, then kept beside its
+//! data, so that a restart does not depend on the flags that made it.
+//!
+//! `<data-dir>/member/IDENTITY`: `{"cluster_id":"<hex>","member_id":"<hex>"}`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use metastore_node::Member;
+use metastore_state_machine::membership::identity::{cluster_id, member_id};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ClusterState, Config, Invalid};
+
+const FILE: &str = "IDENTITY";
+
+/// Cluster and member id, and the founders where the cluster is new.
+pub(super) struct Identity {
+    pub(super) cluster_id: u64,
+    pub(super) member_id: u64,
+    /// Empty on a restart.
+    pub(super) founders: Vec<Member>,
+}
+
+/// Why it is not known who this member is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Flags(#[from] Invalid),
+    #[error("joining a running cluster (--initial-cluster-state=existing) is not supported by this version")]
+    Joining,
+    #[error("{}: {error}", .path.display())]
+    File { path: PathBuf, error: io::Error },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    cluster_id: String,
+    member_id: String,
+}
+
+impl Identity {
+    /// Reads what was kept, or computes it from the flags and keeps it.
+    pub(super) fn settle(config: &Config) -> Result<Self, Error> {
+        let path = config.data.directory.join("member").join(FILE);
+        let failed = |error| Error::File { path: path.clone(), error };
+        if let Some(stored) = read(&path).map_err(failed)? {
+            return Ok(stored);
+        }
+        let identity = Self::found(config)?;
+        write(&path, &identity).map_err(failed)?;
+        Ok(identity)
+    }
+
+    fn found(config: &Config) -> Result<Self, Error> {
+        let members = config.members_of_new_cluster()?;
+        if config.cluster.state == ClusterState::Existing {
+            return Err(Error::Joining);
+        }
+        let founders: Vec<Member> = members
+            .iter()
+            .map(|(name, urls)| {
+                let peer_urls: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
+                let id = member_id(&peer_urls, &config.cluster.token, None);
+                Member { id, name: name.clone(), peer_urls }
+            })
+            .collect();
+        let ids: Vec<u64> = founders.iter().map(|member| member.id).collect();
+        let own = founders.iter().find(|member| member.name == config.name);
+        let own = own.ok_or_else(|| Invalid::NameNotInCluster(config.name.clone()))?;
+        Ok(Self { cluster_id: cluster_id(&ids), member_id: own.id, founders })
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Identity>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let stored: Stored = serde_json::from_str(&text).map_err(io::Error::other)?;
+    let id = |hex: &str| u64::from_str_radix(hex, 16).map_err(io::Error::other);
+    Ok(Some(Identity {
+        cluster_id: id(&stored.cluster_id)?,
+        member_id: id(&stored.member_id)?,
+        founders: Vec::new(),
+    }))
+}
+
+fn write(path: &Path, identity: &Identity) -> io::Result<()> {
+    let hex = |id: u64| format!("{id:x}");
+    let stored = Stored { cluster_id: hex(identity.cluster_id), member_id: hex(identity.member_id) };
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(serde_json::to_string(&stored)?.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
