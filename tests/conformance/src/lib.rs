@@ -9,7 +9,8 @@
 
 pub mod build;
 pub mod coverage;
-pub mod generate;
+pub mod differential;
+mod generate;
 mod keepalive;
 pub mod mask;
 mod render;
@@ -20,7 +21,7 @@ mod watching;
 mod wire;
 
 pub use keepalive::KeepAlive;
-pub use runner::{Endpoint, Setup, check, check_with, runtime};
+pub use runner::{Endpoint, Setup, check, check_with, runtime, targets};
 pub use session::{Session, expect, fails};
 pub use transcript::{Difference, Entry, Transcript};
 pub use watching::{Watching, labelled};

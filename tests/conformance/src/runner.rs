@@ -223,7 +223,7 @@ pub(crate) async fn open(setup: &Setup, target: Target, size: usize) -> Result<S
 }
 
 /// The targets that this run compares with etcd.
-pub(crate) fn targets() -> Result<Vec<Target>> {
+pub fn targets() -> Result<Vec<Target>> {
     let wanted = env::var("METASTORE_TARGETS").unwrap_or_else(|_| "rocksdb,memory".into());
     let target = |name: &str| match name.trim() {
         "etcd" => Ok(Target::Etcd),

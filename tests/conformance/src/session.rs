@@ -143,6 +143,10 @@ impl Session {
             .clone()
     }
 
+    pub(crate) fn transcript_mut(&self) -> std::sync::MutexGuard<'_, Transcript> {
+        self.transcript.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes something down that a case wants compared.
     pub fn record(&self, what: impl Into<String>, reply: impl Into<String>) {
         self.transcript

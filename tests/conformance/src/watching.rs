@@ -33,6 +33,10 @@ pub struct Watching {
     answers: Answers,
     // For each watch the revision of its last event, and whether more of that revision may follow.
     last: BTreeMap<i64, (i64, bool)>,
+    // Watches there are, with the revision they start at.
+    watches: BTreeMap<i64, i64>,
+    // What came while something else was waited for, per watch.
+    pending: BTreeMap<i64, Vec<String>>,
 }
 
 impl Session {
@@ -50,6 +54,8 @@ impl Session {
             requests: Some(requests),
             answers,
             last: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            pending: BTreeMap::new(),
         }
     }
 }
@@ -96,6 +102,7 @@ impl Watching {
 
     /// Cancels a watch and reads the next answer.
     pub async fn cancel(&mut self, watch_id: i64) -> Result<WatchResponse> {
+        self.watches.remove(&watch_id);
         self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }))
             .await?;
         self.next().await
@@ -215,6 +222,95 @@ impl Watching {
             );
         }
         Ok(events)
+    }
+
+    /// Asks for a watch and reads until its answer comes, keeping events that come before it for [`Self::settle`].
+    pub(crate) async fn create_among(&mut self, request: WatchCreateRequest) -> Result<WatchResponse> {
+        let start = request.start_revision;
+        self.send(RequestUnion::CreateRequest(request)).await?;
+        loop {
+            let answer = tokio::time::timeout(PATIENCE, self.read()).await.context("no answer")??;
+            let response: WatchResponse = decode(&answer)?;
+            if response.created {
+                self.session.record("watch answers", self.text(&answer));
+                self.session.count_text(&response.cancel_reason);
+                if !response.canceled {
+                    self.watches.insert(response.watch_id, start);
+                    self.last.remove(&response.watch_id);
+                }
+                return Ok(response);
+            }
+            self.keep(&response)?;
+        }
+    }
+
+    /// Whether this stream has such a watch.
+    pub(crate) fn has(&self, watch_id: i64) -> bool {
+        self.watches.contains_key(&watch_id)
+    }
+
+    /// The revision from which on every watch of this stream has started.
+    pub(crate) fn starts_at(&self) -> i64 {
+        self.watches.values().copied().max().unwrap_or(0)
+    }
+
+    /// Reads until progress of this revision is told, asking as often as needed, and records what came, per watch and
+    /// without how answers were cut. A watch that a compaction cancelled is cancelled by the client too: until then
+    /// etcd tells this stream no progress.
+    pub(crate) async fn settle(&mut self, revision: i64) -> Result<()> {
+        let start = std::time::Instant::now();
+        loop {
+            let request = RequestUnion::ProgressRequest(WatchProgressRequest {});
+            let request = Bytes::from(WatchRequest { request_union: Some(request) }.encode_to_vec());
+            self.session.count(METHOD, &request, None);
+            self.send_bytes(request).await?;
+            if self.read_until_progress(revision).await? {
+                break;
+            }
+            ensure!(start.elapsed() < PATIENCE, "no progress to revision {revision} within {PATIENCE:?}");
+        }
+        for (watch, texts) in std::mem::take(&mut self.pending) {
+            self.session.record(format!("watch {watch} was told"), texts.join(" "));
+        }
+        Ok(())
+    }
+
+    async fn read_until_progress(&mut self, revision: i64) -> Result<bool> {
+        let wait = std::time::Duration::from_millis(60);
+        loop {
+            let Ok(answer) = tokio::time::timeout(wait, self.read()).await else { return Ok(false) };
+            let response: WatchResponse = decode(&answer?)?;
+            if response.watch_id == -1 && response.events.is_empty() && !response.created && !response.canceled {
+                if response.header.as_ref().is_some_and(|header| header.revision >= revision) {
+                    return Ok(true);
+                }
+                continue;
+            }
+            self.keep(&response)?;
+            if response.canceled && response.compact_revision != 0 {
+                let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id: response.watch_id });
+                let request = WatchRequest { request_union: Some(cancel) };
+                self.send_bytes(request.encode_to_vec().into()).await?;
+            }
+        }
+    }
+
+    /// Keeps what a watch was told.
+    fn keep(&mut self, response: &WatchResponse) -> Result<()> {
+        self.check(response)?;
+        if response.events.is_empty() && !response.canceled {
+            return Ok(());
+        }
+        let descriptor = crate::wire::message("mvccpb.Event");
+        let texts = self.pending.entry(response.watch_id).or_default();
+        for event in &response.events {
+            texts.push(self.session.names.render(&descriptor, &event.encode_to_vec().into()));
+        }
+        if response.canceled {
+            texts.push(format!("canceled, compacted at {}: {}", response.compact_revision, response.cancel_reason));
+            self.watches.remove(&response.watch_id);
+        }
+        Ok(())
     }
 
     /// Closes the sending side.

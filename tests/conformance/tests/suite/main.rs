@@ -3,6 +3,7 @@
 mod cluster;
 mod compaction;
 mod delete;
+mod differential;
 mod http;
 mod kubernetes;
 mod lease;
