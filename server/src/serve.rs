@@ -27,6 +27,9 @@ use identity::Identity;
 /// How often leases' remainders are written down (etcd: leaseCheckpointInterval).
 const LEASE_CHECKPOINT: Duration = Duration::from_secs(300);
 
+/// How long the client ports may take to close.
+const STOP: Duration = Duration::from_millis(800);
+
 /// Runs the member; returns where it could not start or had to stop by itself. A member that was asked to stop
 /// dies of the signal.
 pub fn run(config: Config) -> ExitCode {
@@ -64,28 +67,31 @@ async fn live(config: Config) -> anyhow::Result<Signal> {
     }
     let advertised: Vec<String> = config.advertise.client.iter().map(|url| url.as_str().to_owned()).collect();
     let stop = CancellationToken::new();
-    let serving = async {
-        node.ready(&config.name, &advertised).await;
-        let served = open_client_ports(&config, &node, client_tls, &stop)?;
+    let (served_node, served_stop) = (node.clone(), stop.clone());
+    let mut serving = tokio::spawn(async move {
+        served_node.ready(&config.name, &advertised).await;
+        let ports = open_client_ports(&config, &served_node, client_tls, &served_stop)?;
         tracing::info!("ready to serve client requests");
         init_daemon::notify_ready();
-        served.join_all().await;
+        ports.join_all().await;
         anyhow::Ok(())
+    });
+    let signal = tokio::select! {
+        signal = signals.received() => signal,
+        why = node.failed() => anyhow::bail!("raft failed: {why}"),
+        served = &mut serving => {
+            served??;
+            anyhow::bail!("the client ports have closed");
+        }
     };
-    let ended = tokio::select! {
-        signal = signals.received() => Ok(signal),
-        why = node.failed() => Err(anyhow::anyhow!("raft failed: {why}")),
-        served = serving => match served {
-            Ok(()) => Err(anyhow::anyhow!("the client ports have closed")),
-            Err(error) => Err(error),
-        },
-    };
-    if ended.is_ok() {
-        // Leadership goes first, while clients can still be told.
-        node.stop().await;
-    }
+    // Leadership goes first, while clients can still be told; then the ports, then raft.
+    node.resign().await;
     stop.cancel();
-    ended
+    if tokio::time::timeout(STOP, &mut serving).await.is_err() {
+        serving.abort();
+    }
+    node.stop().await;
+    Ok(signal)
 }
 
 fn client_urls(config: &Config) -> Vec<Url> {

@@ -198,12 +198,16 @@ impl Node {
         self.inner.raft.failed().await
     }
 
-    /// Hands leadership over, then stops; what was acknowledged is on disk.
+    /// Hands leadership to another member, if this one leads and another can.
+    pub async fn resign(&self) {
+        self.inner.raft.hand_over(Duration::from_millis(500)).await;
+    }
+
+    /// Stops; what was acknowledged is on disk.
     pub async fn stop(&self) {
         if self.inner.stopped.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.inner.raft.hand_over(Duration::from_millis(500)).await;
         self.inner.raft.stop().await;
         let store = self.inner.store.clone();
         let flushed = tokio::task::spawn_blocking(move || store.flush()).await;
