@@ -242,3 +242,53 @@ fn commits_that_could_not_be_matched_are_looked_through_later() {
     fixture.put("a", "4");
     assert_eq!(fixture.brief(&mut stream), ["0@5: a=4"]);
 }
+
+#[tokio::test]
+async fn a_stream_that_is_not_polled_does_not_keep_others_from_reading_history() {
+    let fixture = Fixture::with_options(Options {
+        ring_bytes: 1,
+        history_readers: 1,
+    });
+    fixture.store.slow.store(true, Ordering::Relaxed);
+    for number in 0..10 {
+        fixture.put("a", &number.to_string());
+    }
+    let mut asleep: Vec<Stream> = (0..5).map(|_| fixture.stream()).collect();
+    for stream in &mut asleep {
+        stream.create(from(2, on("a"))).unwrap();
+        let _ = fixture.poll(stream);
+    }
+    let mut stream = fixture.stream();
+    stream.create(from(2, on("a"))).unwrap();
+    assert_eq!(values(&[Told::of(stream.next().await)], 0), numbers(0..10));
+    for stream in &mut asleep {
+        assert_eq!(values(&[Told::of(stream.next().await)], 0), numbers(0..10));
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_future_of_next_loses_nothing() {
+    let fixture = Fixture::with_options(Options {
+        ring_bytes: 1,
+        ..Options::default()
+    });
+    fixture.store.slow.store(true, Ordering::Relaxed);
+    for number in 0..200 {
+        fixture.put("a", &number.to_string());
+    }
+    let options = StreamOptions {
+        response_bytes: 300,
+        ..StreamOptions::default()
+    };
+    let mut stream = fixture.hub.stream(options);
+    stream.create(from(2, on("a"))).unwrap();
+    let mut told = Vec::new();
+    while values(&told, 0).len() < 200 {
+        tokio::select! {
+            biased;
+            notice = stream.next() => told.push(Told::of(notice)),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert_eq!(values(&told, 0), numbers(0..200));
+}

@@ -5,6 +5,7 @@ mod events;
 mod lagging;
 mod model;
 mod progress;
+mod real_store;
 mod store;
 
 use std::sync::Arc;
