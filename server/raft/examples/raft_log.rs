@@ -3,8 +3,7 @@
 //! One appender that waits for each entry, a hundred that do, and for comparison bare write+fdatasync
 //! on a file of zeros; then how long a log of a gibibyte takes to open.
 
-// A measurement is printed.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "a measurement is printed")]
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};

@@ -75,12 +75,17 @@ pub trait Entry: Clone + Send + Sync + 'static {
     fn decode(position: Position, bytes: Bytes) -> Result<Self, String>;
 }
 
+/// Room for a few records.
+const SEGMENT_BYTES_MIN: u64 = 1 << 10;
+/// Offsets in a segment have 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
 /// How a log is kept.
 #[derive(Clone)]
 pub struct Options {
     /// Directory of the segments; created when it is missing, locked while the log is open.
     pub directory: PathBuf,
-    /// Length of a segment. The first is shorter, each next one longer, up to this.
+    /// Length of a segment, at most 1 GiB. The first is shorter, each next one longer, up to this.
     pub segment_bytes: u64,
     /// Length of the first segment of a new log; short, so that a first start is quick.
     pub first_segment_bytes: u64,
@@ -159,7 +164,10 @@ impl<E: Entry> Wal<E> {
     /// # Errors
     /// When the log is damaged ([`Error::Corrupt`]), newer ([`Error::NewerFormat`]) or in use; then no
     /// file has been changed. When the operating system refuses.
-    pub fn open(options: Options) -> Result<Self, Error> {
+    pub fn open(mut options: Options) -> Result<Self, Error> {
+        options.segment_bytes = options
+            .segment_bytes
+            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let directory = Directory::open(&options.directory)?;
         let (cursor, view) = match recovery::examine(&directory)? {
             Examined::Log(log) => {
@@ -501,7 +509,9 @@ fn clip(history: &History, range: &Range<u64>) -> Range<u64> {
 
 /// Begins a log: its first segment with the first record.
 fn begin<E: Entry>(directory: &Directory, options: &Options) -> Result<(Cursor, View<E>), Error> {
-    let bytes = options.first_segment_bytes.min(options.segment_bytes);
+    let bytes = options
+        .first_segment_bytes
+        .clamp(SEGMENT_BYTES_MIN, options.segment_bytes);
     let log = rand::random();
     let record = writer::first_record(log, 1, bytes);
     let end = record.len() as u64;

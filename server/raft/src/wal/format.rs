@@ -142,19 +142,15 @@ pub(super) struct Seal {
 pub(super) fn seal(buffer: &mut Vec<u8>, seal: Seal) -> Head {
     let body = buffer.len() - HEAD_BYTES;
     buffer.resize(record_bytes(body), PADDING);
+    let at = seal.offset + HEAD_BYTES as u64;
+    // Odd, so never the 0 that stands for none; nobody outside can know it, nor write against it.
+    let mut next = seal.log as u32 | 1;
     let mut mask = 0;
     while buffer.chunks(SECTOR).skip(1).any(is_sparse) {
-        apply_mask(
-            mask,
-            seal.offset + HEAD_BYTES as u64,
-            &mut buffer[HEAD_BYTES..],
-        );
-        mask += 1;
-        apply_mask(
-            mask,
-            seal.offset + HEAD_BYTES as u64,
-            &mut buffer[HEAD_BYTES..],
-        );
+        let body = &mut buffer[HEAD_BYTES..];
+        apply_mask(mask, at, body);
+        (mask, next) = (next, next.wrapping_add(2));
+        apply_mask(mask, at, body);
     }
     let head = Head {
         log: seal.log,
@@ -182,17 +178,24 @@ pub(super) fn apply_mask(key: u32, offset: u64, bytes: &mut [u8]) {
     if key == 0 {
         return;
     }
-    for (at, byte) in (offset..).zip(bytes) {
-        *byte ^= mask_word(key, at / 8).to_le_bytes()[(at % 8) as usize];
+    let before = (offset.next_multiple_of(8) - offset) as usize;
+    let (before, words) = bytes.split_at_mut(before.min(bytes.len()));
+    for (at, byte) in (offset % 8..).zip(before) {
+        *byte ^= mask_word(key, offset / 8)[at as usize];
+    }
+    for (word, bytes) in (offset.div_ceil(8)..).zip(words.chunks_mut(8)) {
+        for (byte, mask) in bytes.iter_mut().zip(mask_word(key, word)) {
+            *byte ^= mask;
+        }
     }
 }
 
 /// splitmix64 of the place.
-fn mask_word(key: u32, word: u64) -> u64 {
-    let mut z = (u64::from(key) << 40 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn mask_word(key: u32, word: u64) -> [u8; 8] {
+    let mut z = ((u64::from(key) << 32) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    (z ^ (z >> 31)).to_le_bytes()
 }
 
 /// A record read into memory and found whole.
@@ -307,11 +310,26 @@ mod tests {
     #[test]
     fn a_body_that_defeats_one_mask_gets_another() {
         let mut body = vec![0; 2048];
-        apply_mask(1, SEAL.offset + HEAD_BYTES as u64, &mut body);
+        let first = SEAL.log as u32;
+        apply_mask(first, SEAL.offset + HEAD_BYTES as u64, &mut body);
         body[..1024].fill(0);
         let (head, record) = sealed(&body);
-        assert_eq!(head.mask, 2);
+        assert_eq!(head.mask, first + 2);
         assert_eq!(open(head, SEAL.offset, &record).unwrap().body, body);
+    }
+
+    #[test]
+    fn a_mask_comes_off_in_any_portions() {
+        let plain: Vec<u8> = (0..100).collect();
+        let mut masked = plain.clone();
+        apply_mask(5, 1003, &mut masked);
+        for from in 0..plain.len() {
+            for to in from..=plain.len() {
+                let mut part = masked[from..to].to_vec();
+                apply_mask(5, 1003 + from as u64, &mut part);
+                assert_eq!(part, plain[from..to]);
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! The log store against openraft's own suite, and what the suite does not ask.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "in a test a panic is the verdict"
+)]
+
 mod machine;
 
 use std::io;

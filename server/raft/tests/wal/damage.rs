@@ -318,12 +318,12 @@ fn a_changed_byte_in_any_segment_is_noticed_when_the_log_is_opened_or_read() {
         .iter()
         .filter(|file| fs::read(file).unwrap().iter().any(|byte| *byte != 0))
         .count();
-    for at in 0..used {
-        let bytes = fs::read(&files[at]).unwrap();
+    for path in &files[..used] {
+        let bytes = fs::read(path).unwrap();
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
         for offset in (0..=end).step_by(173) {
             let damaged = copy(&options, scratch.path());
-            let file = damaged.directory.join(files[at].file_name().unwrap());
+            let file = damaged.directory.join(path.file_name().unwrap());
             let mut changed = bytes.clone();
             changed[offset] ^= 0x20;
             fs::write(&file, changed).unwrap();
