@@ -27,6 +27,9 @@ const SMALL_PAGE: i64 = 1000;
 /// Bytes that are read at a time for a large answer.
 const STEP_BYTES: usize = 256 * 1024;
 
+/// Bytes of the first part of a streamed range: small, so that the client soon has something to do.
+const FIRST_PART_BYTES: usize = 2 * 1024;
+
 /// Bytes of key-values in one part of a streamed range; etcd aims at the same (`MaxRequestBytes`).
 const PART_BYTES: usize = 1024 * 1024;
 
@@ -109,7 +112,7 @@ impl Door {
             return Ok(());
         }
         let mut walk = self.node.store().walk(query)?;
-        let mut part = walk.next(STEP_BYTES)?;
+        let mut part = walk.next(FIRST_PART_BYTES)?;
         while let Some(page) = part {
             part = walk.next(PART_BYTES)?;
             let encoded = match part {

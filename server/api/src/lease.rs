@@ -12,7 +12,7 @@ use metastore_state_machine::Response;
 
 use crate::door::Door;
 use crate::encoded::Encoded;
-use crate::grpc::{Inbox, Outbox, decode};
+use crate::grpc::{Inbox, Outbox, decode, decode_streamed};
 use crate::kv::unexpected;
 use crate::metrics::RequestKind;
 use crate::status::Refusal;
@@ -63,7 +63,7 @@ impl Door {
         mut outbox: Outbox,
     ) -> Result<(), Refusal> {
         while let Some(message) = inbox.next().await? {
-            let LeaseKeepAliveRequest { id } = decode(message)?;
+            let LeaseKeepAliveRequest { id } = decode_streamed(message)?;
             // Before the renewal: a lease revoked at a revision must not seem alive at it.
             let header = self.header_now();
             let ttl = match self.node.lease_renew(id).await {

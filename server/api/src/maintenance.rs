@@ -44,7 +44,7 @@ impl Door {
             db_size_in_use: bytes(store.in_use_bytes()),
             is_learner: status.is_learner,
             storage_version: versions.cluster_version(),
-            db_size_quota: bytes(self.node.limits().quota_backend_bytes),
+            db_size_quota: quota(self.node.limits().quota_backend_bytes),
             downgrade_info: Some(DowngradeInfo::default()),
         })
     }
@@ -106,6 +106,11 @@ fn describe(alarm: &AlarmMember) -> String {
         alarm.member_id,
         alarm.alarm().as_str_name()
     )
+}
+
+/// The quota as etcd tells it: -1 where there is none.
+fn quota(limit: u64) -> i64 {
+    if limit == 0 { -1 } else { bytes(limit) }
 }
 
 fn bytes(number: u64) -> i64 {

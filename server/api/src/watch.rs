@@ -15,7 +15,7 @@ use metastore_watch::{Filters, Notice, Stream, StreamOptions, Subscription};
 use crate::check;
 use crate::door::Door;
 use crate::encoded::{Encoded, Writer};
-use crate::grpc::{Inbox, Outbox, decode};
+use crate::grpc::{Inbox, Outbox, decode_streamed};
 use crate::status::{self, Refusal};
 
 /// The id in an answer to a watch that was not created.
@@ -66,7 +66,7 @@ impl Door {
         message: Bytes,
     ) -> Result<(), Refusal> {
         let since = Instant::now();
-        let request: WatchRequest = decode(message)?;
+        let request: WatchRequest = decode_streamed(message)?;
         let answer = match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => Some(self.create(stream, create)),
             Some(RequestUnion::CancelRequest(cancel)) => {

@@ -6,9 +6,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metastore_raft::LeaseTimes;
+use metastore_state_machine::View;
 use parking_lot::Mutex;
 
 #[derive(Debug, Clone, Copy)]
@@ -116,12 +118,16 @@ impl LeaseClock {
     }
 }
 
-impl LeaseTimes for LeaseClock {
-    fn renew(&self, id: i64) -> Option<i64> {
-        let now = Instant::now();
+impl LeaseClock {
+    /// Starts a lease's time anew; its TTL, or none past its deadline: then it is about to be revoked and cannot
+    /// be brought back. A lease that the clock has not heard of yet begins now.
+    fn renew(&self, now: Instant, id: i64, ttl: i64) -> Option<i64> {
         let mut clock = self.clock.lock();
-        let lease = clock.leases.as_mut()?.get_mut(&id)?;
-        // Past its deadline a lease is about to be revoked and cannot be brought back.
+        let Clock { leases: Some(leases), due } = &mut *clock else { return None };
+        let lease = leases.entry(id).or_insert_with(|| {
+            due.push(Reverse((now + seconds(ttl), id)));
+            Timed { ttl, deadline: now + seconds(ttl) }
+        });
         if lease.deadline <= now {
             return None;
         }
@@ -129,10 +135,30 @@ impl LeaseTimes for LeaseClock {
         Some(lease.ttl)
     }
 
-    fn remaining(&self, id: i64) -> Option<Duration> {
+    fn remaining(&self, now: Instant, id: i64) -> Option<Duration> {
         let clock = self.clock.lock();
         let lease = clock.leases.as_ref()?.get(&id)?;
-        Some(lease.deadline.saturating_duration_since(Instant::now()))
+        Some(lease.deadline.saturating_duration_since(now))
+    }
+}
+
+/// The clock, asked about the leases that applied entries have left: the clock itself hears of grants and
+/// revocations a moment later.
+pub(crate) struct TimedLeases {
+    pub(crate) clock: Arc<LeaseClock>,
+    pub(crate) view: View,
+}
+
+impl LeaseTimes for TimedLeases {
+    fn renew(&self, id: i64) -> Option<i64> {
+        let lease = self.view.lease(id)?;
+        self.clock.renew(Instant::now(), id, lease.ttl)
+    }
+
+    fn remaining(&self, id: i64) -> Option<Duration> {
+        let lease = self.view.lease(id)?;
+        let left = self.clock.remaining(Instant::now(), id);
+        Some(left.unwrap_or_else(|| seconds(lease.ttl)))
     }
 }
 
@@ -162,7 +188,7 @@ mod tests {
         let now = Instant::now();
         let clock = leading(now - Duration::from_secs(5));
         clock.granted(now - Duration::from_secs(5), 7, 10);
-        assert_eq!(clock.renew(7), Some(10));
+        assert_eq!(clock.renew(now, 7, 10), Some(10));
         assert!(clock.expired(now + Duration::from_secs(6), 10, AGAIN).is_empty());
     }
 
@@ -196,6 +222,6 @@ mod tests {
         clock.granted(now, 7, 1);
         clock.follow();
         assert!(clock.expired(now + Duration::from_secs(5), 10, AGAIN).is_empty());
-        assert_eq!(clock.renew(7), None);
+        assert_eq!(clock.renew(now, 7, 1), None);
     }
 }

@@ -13,7 +13,7 @@ use metastore_watch::Hub;
 use tokio::sync::watch;
 
 use crate::duties;
-use crate::lease_clock::LeaseClock;
+use crate::lease_clock::{LeaseClock, TimedLeases};
 use crate::node::{Inner, Node};
 use crate::options::Options;
 use crate::status::Status;
@@ -159,8 +159,8 @@ fn raft_options(options: &Options, view: View, clock: Arc<LeaseClock>) -> metast
         log_retention_bytes: options.log_retention_bytes,
         pre_vote: options.pre_vote,
         connect: options.connect.clone(),
-        identity: Arc::new(Facts { engine: options.engine.name(), version, view }),
-        leases: clock,
+        identity: Arc::new(Facts { engine: options.engine.name(), version, view: view.clone() }),
+        leases: Arc::new(TimedLeases { clock, view }),
     }
 }
 

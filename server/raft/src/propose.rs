@@ -134,9 +134,23 @@ async fn forward(group: &Group, leader: u64, entry: Bytes) -> Verdict {
             Answer::OutcomeUnknown => Verdict::Failed(ProposeError::LeaderFailure),
             Answer::Overloaded => Verdict::Failed(ProposeError::TooManyRequests),
         },
+        // Nobody was there to take the message.
+        Err(status) if was_not_sent(&status) => Verdict::TryAgain,
         // The message may have arrived; the deadline decides.
         Err(_) => Verdict::Done,
     }
+}
+
+/// True when the connection could not even be made.
+fn was_not_sent(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// Puts a command into the queue and waits for this member to apply it.

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use metastore_node::Node;
-use serde_json::json;
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::listen::Bound;
@@ -27,36 +27,67 @@ pub(super) fn router(node: &Node) -> Router {
         .into_axum_router()
         .route("/members", get(move || async move { members_page(&members) }))
         .route("/version", get(move || async move { version_page(&version) }))
-        .fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n"))
+        .fallback(async || not_found())
 }
 
 /// Follows peerMembersHandler of `server/etcdserver/api/etcdhttp/peer.go`.
 fn members_page(node: &Node) -> Response {
-    let members: Vec<_> = node
-        .view()
-        .members()
+    let known = node.view().members();
+    let members: Vec<_> = known
         .iter()
-        .map(|member| {
-            let mut page = json!({"id": member.id, "peerURLs": member.peer_urls, "name": member.name});
-            if !member.client_urls.is_empty() {
-                page["clientURLs"] = json!(member.client_urls);
-            }
-            if member.is_learner {
-                page["isLearner"] = json!(true);
-            }
-            page
+        .map(|member| MemberPage {
+            id: member.id,
+            peer_urls: &member.peer_urls,
+            is_learner: member.is_learner,
+            name: &member.name,
+            client_urls: &member.client_urls,
         })
         .collect();
     let cluster = format!("{:x}", node.header(0).cluster_id);
     let headers = [("X-Etcd-Cluster-ID", cluster), ("Content-Type", "application/json".to_owned())];
-    (headers, format!("{}\n", json!(members))).into_response()
+    (headers, format!("{}\n", json_text(&members))).into_response()
+}
+
+/// A member as etcd's peers see it; the order of the fields is etcd's.
+#[derive(Serialize)]
+struct MemberPage<'a> {
+    id: u64,
+    #[serde(rename = "peerURLs")]
+    peer_urls: &'a [String],
+    #[serde(rename = "isLearner", skip_serializing_if = "std::ops::Not::not")]
+    is_learner: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(rename = "clientURLs", skip_serializing_if = "<[String]>::is_empty")]
+    client_urls: &'a [String],
+}
+
+#[derive(Serialize)]
+struct VersionPage<'a> {
+    etcdserver: &'a str,
+    etcdcluster: &'a str,
+    storage: &'a str,
+}
+
+fn json_text(page: &impl Serialize) -> String {
+    serde_json::to_string(page).expect("plain structs always become JSON")
+}
+
+/// As Go's http.NotFound.
+fn not_found() -> Response {
+    let headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")];
+    (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
 }
 
 fn version_page(node: &Node) -> Response {
     let versions = node.versions();
-    let cluster = node.view().members().cluster_version().unwrap_or("not_decided").to_owned();
-    let page = json!({"etcdserver": versions.server, "etcdcluster": cluster, "storage": versions.cluster_version()});
-    ([("Content-Type", "application/json")], page.to_string()).into_response()
+    let members = node.view().members();
+    let page = VersionPage {
+        etcdserver: &versions.server,
+        etcdcluster: members.cluster_version().unwrap_or("not_decided"),
+        storage: &versions.cluster_version(),
+    };
+    ([("Content-Type", "application/json")], json_text(&page)).into_response()
 }
 
 /// Serves one listener until the runtime ends.

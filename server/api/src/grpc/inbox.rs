@@ -180,6 +180,14 @@ pub fn decode<T: Message + Default>(message: Bytes) -> Result<T, Refusal> {
     })
 }
 
+/// As [`decode`], for a message of a stream: there grpc-go has another text, and hides what is wrong.
+pub fn decode_streamed<T: Message + Default>(message: Bytes) -> Result<T, Refusal> {
+    T::decode(message).map_err(|_| {
+        let text = "grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data";
+        Refusal::told(Code::Internal, text.to_owned())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,9 +17,8 @@ mod reply;
 
 pub use body::Body;
 pub use code::Code;
-pub use inbox::{Inbox, decode};
+pub use inbox::{Inbox, decode, decode_streamed};
 pub use metadata::Metadata;
-pub(crate) use metadata::client_version;
 pub use method::{Kind, Method};
 pub use outbox::Outbox;
 pub(crate) use reply::not_grpc;
