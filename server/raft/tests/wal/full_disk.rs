@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use std::{env, fs};
 
-use metastore_raft::wal::{Error, Options, Space};
+use metastore_raft::wal::{Error, Options, Space, Vote};
 
 use crate::room::eventually;
 use crate::scratch::{Item, Log, append, at, item, items, options, segments};
@@ -140,4 +140,88 @@ fn a_disk_that_others_fill_is_noticed_and_the_log_goes_on_when_they_go() {
     eventually("there is room again", || log.space() == Space::Enough);
     assert_eq!(log.read(0..100).unwrap(), items(1, 0..100, LEN));
     println!("lost nothing");
+}
+
+const LIMITED: &str = "METASTORE_TEST_LIMITED_FILES";
+/// Ignores the signal and limits files to 16 KiB; dash counts in sectors, other shells in KiB.
+const LIMIT: &str = "trap '' XFSZ; ulimit -f 32; exec \"$@\"";
+
+fn limited_options(directory: &Path) -> Options {
+    let mut options = options(directory);
+    options.segment_bytes = 256 << 10;
+    options.first_segment_bytes = 256 << 10;
+    options
+}
+
+/// Not a test of its own: the process whose writes fail.
+#[test]
+fn process_with_limited_files() {
+    let Some(directory) = env::var_os(LIMITED) else {
+        return;
+    };
+    let log = Log::open(limited_options(Path::new(&directory))).unwrap();
+    let next = log.history().last.unwrap().index + 1;
+    for index in next.. {
+        match offer(&log, vec![item(1, index, 1000)]).recv().unwrap() {
+            Ok(()) => println!("\ndurable {index}"),
+            Err(error) => {
+                assert!(matches!(error, Error::Io { what: "write", .. }), "{error}");
+                break;
+            }
+        }
+    }
+    // From now on everything is refused, even what would fit; what was read before can be read.
+    let last = log.history().last.unwrap().index;
+    let refused = log.append(
+        items(1, last + 1..last + 2, 1),
+        Box::new(|_| panic!("not queued")),
+    );
+    assert!(matches!(refused, Err(Error::Io { .. })));
+    let vote = Vote {
+        term: 9,
+        member: 1,
+        granted: false,
+    };
+    assert!(
+        log.save_vote(vote, Box::new(|_| panic!("not queued")))
+            .is_err()
+    );
+    assert!(log.save_committed(at(1, 0)).is_err());
+    assert!(log.truncate_after(None).is_err());
+    assert!(log.purge(at(1, 1)).is_err());
+    assert_eq!(log.read(0..last).unwrap(), items(1, 0..last, 1000));
+    println!("\nrefused the rest");
+}
+
+#[test]
+fn after_a_write_that_failed_nothing_more_is_written_and_nothing_durable_is_lost() {
+    let directory = crate::scratch::directory();
+    append(
+        &Log::open(limited_options(directory.path())).unwrap(),
+        items(1, 0..2, 1000),
+    );
+    let output = Command::new("sh")
+        .args(["-c", LIMIT, "sh"])
+        .arg(env::current_exe().unwrap())
+        .args([
+            "full_disk::process_with_limited_files",
+            "--exact",
+            "--nocapture",
+        ])
+        .env(LIMITED, directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("refused the rest"),
+        "{said}\n{text}"
+    );
+    let told = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("durable ")?.parse::<u64>().ok());
+    let durable = told.last().unwrap() + 1;
+    let log = Log::open(limited_options(directory.path())).unwrap();
+    assert_eq!(log.read(0..u64::MAX).unwrap(), items(1, 0..durable, 1000));
+    append(&log, items(1, durable..durable + 50, 1000));
 }
