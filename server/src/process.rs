@@ -10,18 +10,18 @@ use tikv_jemalloc_ctl::{Access, AsName};
 /// for it again at once, short enough that a peak is gone within seconds.
 const DECAY_MILLISECONDS: isize = 5_000;
 
-/// Lets a thread of jemalloc's own give freed memory back, for all arenas there are and will be.
+/// Lets a thread of jemalloc's own give freed memory back. To be called before other threads start: there is one
+/// arena by then, and later ones take over the setting.
 ///
 /// # Errors
 /// Where jemalloc does not know one of these settings; nothing depends on it.
 pub fn tune_allocator() -> Result<(), tikv_jemalloc_ctl::Error> {
     tikv_jemalloc_ctl::background_thread::write(true)?;
-    // 4096 stands for all arenas.
     for name in [
         &b"arenas.dirty_decay_ms\0"[..],
         b"arenas.muzzy_decay_ms\0",
-        b"arena.4096.dirty_decay_ms\0",
-        b"arena.4096.muzzy_decay_ms\0",
+        b"arena.0.dirty_decay_ms\0",
+        b"arena.0.muzzy_decay_ms\0",
     ] {
         name.name().write(DECAY_MILLISECONDS)?;
     }
@@ -57,6 +57,14 @@ pub fn lock_memory() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn freed_memory_goes_back_after_a_while_by_a_thread_of_its_own() {
+        tune_allocator().expect("tuned");
+        let decay: isize = b"arenas.dirty_decay_ms\0".name().read().expect("a setting");
+        assert_eq!(decay, DECAY_MILLISECONDS);
+        assert!(tikv_jemalloc_ctl::background_thread::read().expect("a setting"));
+    }
 
     #[test]
     fn the_limit_of_open_files_is_raised_to_the_hard_one() {
