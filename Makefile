@@ -4,7 +4,7 @@ CARGO := scripts/cargo.sh
 
 SHELL := /bin/bash
 
-.PHONY: run build test check unit conformance durability soak bench coverage clean
+.PHONY: run build test directions check unit conformance bench clean
 
 ## run: build and start a member on 127.0.0.1:2379 with data in ./default.etcd
 run:
@@ -16,20 +16,24 @@ build:
 	@. scripts/environment.sh && echo "$$CARGO_TARGET_DIR/release/metastore"
 
 ## test: every test that needs no cluster of Kubernetes
-test: check unit conformance
+test: directions unit conformance
 
-check:
+## directions: the walls between the rooms
+directions:
 	@scripts/check-directions.sh
+
+## check: form and lints
+check: directions
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
+## unit: the rooms' own tests
 unit:
 	@$(CARGO) test --workspace --locked --exclude metastore-conformance
 
+## conformance: the same calls to a real etcd and to MetaStore
 conformance:
-	@tests/reference/build.sh
-	@$(CARGO) build --locked --package metastore
-	@$(CARGO) test --locked --package metastore-conformance
+	@tests/conformance/run.sh
 
 ## bench: MetaStore beside etcd, fsync on
 bench:
