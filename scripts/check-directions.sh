@@ -19,7 +19,7 @@ only_named_by() {
   local crate="$1" room="$2"
   while read -r manifest; do
     [ "$manifest" = "$room/Cargo.toml" ] && continue
-    if grep -qE "^$crate( |=|\.)" "$manifest"; then
+    if grep -qE "^$crate(\.workspace)? = (\{|\"|true)" "$manifest"; then
       echo "direction broken: $manifest names $crate, which only $room may" >&2
       failed=1
     fi
