@@ -138,6 +138,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 
 struct Run {
     target: Target,
+    ran: bool,
     transcript: Transcript,
     failure: Option<String>,
     logs: String,
@@ -166,7 +167,11 @@ async fn compare_targets(
         );
     }
     for run in runs {
-        let differences = reference.transcript.differences(&run.transcript);
+        // A target that did not start has only that to say.
+        let differences = match run.ran {
+            true => reference.transcript.differences(&run.transcript),
+            false => Vec::new(),
+        };
         if differences.is_empty() && run.failure.is_none() {
             continue;
         }
@@ -185,6 +190,7 @@ async fn compare_targets(
 async fn run(setup: &Setup, target: Target, size: usize, case: Case<'_>) -> Run {
     let mut run = Run {
         target,
+        ran: false,
         transcript: Transcript::default(),
         failure: None,
         logs: String::new(),
@@ -192,6 +198,7 @@ async fn run(setup: &Setup, target: Target, size: usize, case: Case<'_>) -> Run 
     match open(setup, target, size).await {
         Ok(session) => {
             let outcome = tokio::time::timeout(CASE, case(session.clone())).await;
+            run.ran = true;
             run.transcript = session.transcript();
             run.failure = match outcome {
                 Ok(outcome) => outcome.err().map(|error| format!("{error:#}")),

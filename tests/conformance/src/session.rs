@@ -155,6 +155,11 @@ impl Session {
             .record(what, reply);
     }
 
+    /// Writes a text down in which this cluster's ids and URLs are replaced by names.
+    pub fn record_text(&self, what: impl Into<String>, reply: &str) {
+        self.record(what, self.names.in_text(reply));
+    }
+
     /// Takes keepalives out of the record, for cases whose number of them depends on time.
     pub fn forget_renewals(&self) {
         let mut transcript = self

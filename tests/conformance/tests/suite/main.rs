@@ -4,6 +4,7 @@ mod cluster;
 mod compaction;
 mod delete;
 mod differential;
+mod etcdctl;
 mod http;
 mod kubernetes;
 mod lease;
