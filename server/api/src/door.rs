@@ -54,6 +54,13 @@ pub struct Door {
     message_limit: usize,
 }
 
+/// What a client has said about how it wants to be served.
+#[derive(Clone, Copy)]
+struct Terms {
+    timeout: Option<Duration>,
+    requires_leader: bool,
+}
+
 impl Door {
     /// Opens the door of a member. Has to be called within a tokio runtime; a background task ends with the door.
     pub fn new(node: Node, options: Options) -> Result<Arc<Self>, prometheus::Error> {
@@ -102,46 +109,50 @@ impl Door {
             Err(refusal) => return grpc::refused(&refusal),
         };
         let mut tally = Tally::start(self.metrics.method(method));
-        let (metadata, body) = match self.admit(method, &request) {
-            Ok(metadata) => (metadata, request.into_body()),
+        let terms = match self.admit(method, &request) {
+            Ok(terms) => terms,
             Err(refusal) => {
                 tally.finish(refusal.code());
                 return grpc::refused(&refusal);
             }
         };
+        let body = request.into_body();
         match method.kind() {
-            Kind::Unary => self.answer(method, metadata, body, tally).await,
-            Kind::ServerStream | Kind::BidiStream => self.open(method, metadata, body, tally),
+            Kind::Unary => self.answer(method, terms, body, tally).await,
+            Kind::ServerStream | Kind::BidiStream => self.open(method, terms, body, tally),
         }
     }
 
     /// What etcd's interceptors look at before a method is called (`v3rpc/interceptor.go`).
-    fn admit(&self, method: Method, request: &Request<Incoming>) -> Result<Metadata, Refusal> {
+    fn admit(&self, method: Method, request: &Request<Incoming>) -> Result<Terms, Refusal> {
         let standing = self.standing.borrow();
         // Whether a learner answers a range depends on the range.
         let for_learner = matches!(method, Method::Status | Method::Range | Method::Snapshot);
         if standing.is_learner && !for_learner {
             return Err(status::NOT_SUPPORTED_FOR_LEARNER);
         }
-        let version = grpc::client_version(request.headers())?;
-        self.metrics.client_request(method.kind(), version);
         let metadata = Metadata::read(request.headers())?;
+        self.metrics
+            .client_request(method.kind(), metadata.client_version);
         if metadata.requires_leader && !standing.has_leader() {
             return Err(status::NO_LEADER);
         }
-        Ok(metadata)
+        Ok(Terms {
+            timeout: metadata.timeout,
+            requires_leader: metadata.requires_leader,
+        })
     }
 
     /// Answers a unary request.
     async fn answer(
         self: &Arc<Self>,
         method: Method,
-        metadata: Metadata,
+        terms: Terms,
         body: Incoming,
         mut tally: Tally,
     ) -> Response<Body> {
         let handle = self.handle(method, body);
-        let result = match metadata.timeout {
+        let result = match terms.timeout {
             None => handle.await,
             Some(timeout) => match tokio::time::timeout(timeout, handle).await {
                 Ok(result) => result,
@@ -210,7 +221,7 @@ impl Door {
     fn open(
         self: &Arc<Self>,
         method: Method,
-        metadata: Metadata,
+        terms: Terms,
         body: Incoming,
         tally: Tally,
     ) -> Response<Body> {
@@ -218,7 +229,7 @@ impl Door {
         let inbox = Inbox::counted(body, self.message_limit, counters.clone());
         let door = self.clone();
         grpc::streamed(counters, move |outbox| {
-            door.run(method, metadata, inbox, outbox, tally)
+            door.run(method, terms, inbox, outbox, tally)
         })
     }
 
@@ -226,7 +237,7 @@ impl Door {
     async fn run(
         self: Arc<Self>,
         method: Method,
-        metadata: Metadata,
+        terms: Terms,
         inbox: Inbox,
         outbox: Outbox,
         mut tally: Tally,
@@ -234,8 +245,8 @@ impl Door {
         let result = tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(status::STOPPED),
-            () = leader_loss::lost(self.leader_lost.clone()), if metadata.requires_leader => Err(status::NO_LEADER),
-            () = expired(metadata.timeout, tally.since()) => Err(status::CONTEXT_DEADLINE_EXCEEDED),
+            () = leader_loss::lost(self.leader_lost.clone()), if terms.requires_leader => Err(status::NO_LEADER),
+            () = expired(terms.timeout, tally.since()) => Err(status::CONTEXT_DEADLINE_EXCEEDED),
             result = self.stream(method, inbox, outbox) => result,
         };
         tally.finish(result.as_ref().map_or_else(Refusal::code, |()| Code::Ok));
