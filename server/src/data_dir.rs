@@ -259,11 +259,17 @@ fn write_marker(member: &Path, engine: Kind) -> Result<(), Error> {
         fs::rename(&temporary, member.join(MARKER))?;
         File::open(member)?.sync_all()
     };
-    write().map_err(failure("write", &temporary))?;
-    // The folder's own entry.
-    let parent = member.parent().unwrap_or(Path::new("."));
+    write().map_err(failure("write", &temporary))
+}
+
+/// Makes the entry of a folder in its own folder durable.
+fn sync_parent(folder: &Path) -> Result<(), Error> {
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(parent)
-        .and_then(|folder| folder.sync_all())
+        .and_then(|parent| parent.sync_all())
         .map_err(failure("sync", parent))
 }
 
@@ -280,11 +286,17 @@ fn make_private(folder: &Path) -> Result<(), Error> {
             tracing::warn!(error, "check file permission");
         }
     } else {
+        let new: Vec<_> = folder
+            .ancestors()
+            .take_while(|folder| !folder.exists())
+            .collect();
         DirBuilder::new()
             .recursive(true)
             .mode(PRIVATE)
             .create(folder)
             .map_err(failure("mkdir", folder))?;
+        // A power cut must not take a folder from under what is written into it.
+        new.into_iter().try_for_each(sync_parent)?;
     }
     let probe = folder.join(".touch");
     fs::write(&probe, "")

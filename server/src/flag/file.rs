@@ -120,16 +120,22 @@ fn parse(bytes: &[u8], notes: &mut Vec<Note>) -> Result<Values, Error> {
         .collect();
     flags.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     let mut values = Values::default();
+    let mut refused = None;
     for (place, position, flag) in &flags {
-        match place::node_at(&root, &place.path) {
-            None | Some(Node::Null) => continue,
-            Some(node) => {
-                let field = Field { flag, place, node };
-                if let Some(value) = field.read(values.get(flag.name))? {
-                    values.put(*position, value);
-                }
-            }
+        let Some(node) = place::node_at(&root, &place.path).filter(|node| **node != Node::Null)
+        else {
+            continue;
+        };
+        match (Field { flag, place, node }).read(values.get(flag.name)) {
+            Ok(Some(value)) => values.put(*position, value),
+            Ok(None) => {}
+            // Go looks at all types before it looks at any value.
+            Err(error @ Error::Type { .. }) => return Err(error),
+            Err(error) => refused = refused.or(Some(error)),
         }
+    }
+    if let Some(error) = refused {
+        return Err(error);
     }
     fill(&mut values);
     let known = |path: &String| {
@@ -330,6 +336,7 @@ mod tests {
         ("- a", "array into Go value of type embed.configYAML"),
         ("hello", "string into Go value of type embed.configYAML"),
         ("name: 4\nlisten-metrics-urls: 3", "number into Go struct field configYAML.Config.listen-metrics-urls of type string"),
+        ("feature-gates: A=true\ninitial-cluster: 5", "number into Go struct field configYAML.Config.initial-cluster of type string"),
         ("log-outputs: [1]", "number into Go struct field configYAML.Config.log-outputs of type string"),
     ];
 
