@@ -642,5 +642,5 @@ fn another_store_takes_over_under_the_same_views() {
     assert_eq!(view.lease_keys(4).unwrap().len(), 1);
     assert!(effects.take().lost);
     assert_eq!(to.machine.applied(), from.machine.applied());
-    assert_eq!(to.hash(), from.hash());
+    assert_eq!(to.hash(0), from.hash(0));
 }

@@ -57,7 +57,7 @@ fn txn(member: &mut Member, request: TxnRequest) -> String {
 }
 
 fn hash(member: &Member) -> String {
-    let hash = member.hash();
+    let hash = member.hash(0);
     let response = HashKvResponse {
         header: None,
         hash: hash.hash,

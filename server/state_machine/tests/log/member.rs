@@ -83,8 +83,9 @@ impl Member {
         outcomes.remove(0)
     }
 
-    pub(crate) fn hash(&self) -> HashKv {
-        self.store().hash_kv(0).unwrap()
+    /// etcd's hash of the key space at a revision, 0 for the newest.
+    pub(crate) fn hash(&self, revision: i64) -> HashKv {
+        self.store().hash_kv(revision).unwrap()
     }
 
     /// The rows of the key space `System`, after a flush; how far the background has come in a compaction is left out.
