@@ -9,7 +9,7 @@ use metastore_engine::{Space, View};
 
 use crate::Error;
 use crate::event::Event;
-use crate::read::scan::{Next, Scan};
+use crate::read::scan::{Direction, Next, Scan};
 use crate::read::span::Span;
 use crate::record;
 use crate::revision::Revision;
@@ -154,7 +154,7 @@ impl Shared {
 
     fn any_live(&self, at: i64) -> Result<bool, Error> {
         let mut any = false;
-        let mut scan = Scan::new(Span::decode(b"\0", b"\0"), at);
+        let mut scan = Scan::new(Span::decode(b"\0", b"\0"), at, Direction::Up);
         while !scan.is_done() {
             let index = self.index.read();
             scan.step(self, &index, &mut |_| {

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::read::scan::Direction;
+
 /// What the keys of an answer are sorted by (etcd's `SortTarget`, same numbers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Target {
@@ -74,6 +76,14 @@ impl Query {
             key: key.into(),
             end: end.into(),
             ..Self::default()
+        }
+    }
+
+    /// The direction in which the keys have to be gone through, when they are what is sorted by.
+    pub(crate) fn direction(&self) -> Direction {
+        match self.order {
+            Order::Descend => Direction::Down,
+            Order::None | Order::Ascend => Direction::Up,
         }
     }
 

@@ -13,7 +13,7 @@ use metastore_engine::{Batch, Space};
 use crate::index::Version;
 use crate::persister::pending_cost;
 use crate::read::range::TAG_PREV_KVS;
-use crate::read::scan::{Next, Scan};
+use crate::read::scan::{Direction, Next, Scan};
 use crate::read::span::Span;
 use crate::record::KeyValue;
 use crate::shared::Shared;
@@ -320,7 +320,7 @@ impl Txn<'_> {
         visit: &mut dyn FnMut(Visited<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let shared = &*self.writer.shared;
-        let mut scan = Scan::new(Span::decode(key, end), self.revision());
+        let mut scan = Scan::new(Span::decode(key, end), self.revision(), Direction::Up);
         let mut keys: Vec<u8> = Vec::new();
         let mut met: Vec<(usize, Meta, Option<Arc<[u8]>>)> = Vec::new();
         while !scan.is_done() {

@@ -155,6 +155,17 @@ impl Tree {
     pub(crate) fn walk(&self, from: &[u8], to: Option<&[u8]>, pass: Pass, visit: &mut Visit<'_>) {
         let _ = walk_below(&self.root, Some(from), to, pass, visit);
     }
+
+    /// As [`Tree::walk`], with the leaves in descending order.
+    pub(crate) fn walk_back(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        pass: Pass,
+        visit: &mut Visit<'_>,
+    ) {
+        let _ = walk_back_below(&self.root, from, to, pass, visit);
+    }
 }
 
 fn next_level(nodes: Vec<Node>, separators: Vec<Box<[u8]>>) -> (Vec<Node>, Vec<Box<[u8]>>) {
@@ -248,6 +259,43 @@ fn walk_below(
                 }
                 let from = from.filter(|_| child == first);
                 walk_below(&inner.children[child], from, to, pass, visit)?;
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+fn walk_back_below(
+    node: &Node,
+    from: &[u8],
+    to: Option<&[u8]>,
+    pass: Pass,
+    visit: &mut Visit<'_>,
+) -> ControlFlow<()> {
+    match node {
+        Node::Leaf(leaf) => {
+            let end = to.map_or(leaf.entries().len(), |key| {
+                leaf.search(key).unwrap_or_else(|at| at)
+            });
+            let start = leaf.search(from).unwrap_or_else(|at| at);
+            if start < end {
+                visit(leaf, start..end)?;
+            }
+            if start > 0 {
+                return ControlFlow::Break(());
+            }
+        }
+        Node::Inner(inner) => {
+            let last = to.map_or(inner.children.len() - 1, |key| inner.child_of(key));
+            for child in (0..=last).rev() {
+                if child < last && inner.right_fence(child).is_some_and(|fence| fence <= from) {
+                    return ControlFlow::Break(());
+                }
+                if pass == Pass::DeadSubtrees && inner.live[child] == 0 {
+                    continue;
+                }
+                let to = to.filter(|_| child == last);
+                walk_back_below(&inner.children[child], from, to, pass, visit)?;
             }
         }
     }

@@ -50,6 +50,24 @@ fn keys(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>
     keys
 }
 
+fn keys_back(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>, i64)> {
+    let mut keys = Vec::new();
+    tree.walk_back(from, to, pass, &mut |leaf, range| {
+        for entry in leaf.entries()[range].iter().rev() {
+            if pass == Pass::Nothing || entry.is_live() {
+                keys.push((entry.key.to_vec(), entry.current.main));
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    keys
+}
+
+fn reversed(mut keys: Vec<(Vec<u8>, i64)>) -> Vec<(Vec<u8>, i64)> {
+    keys.reverse();
+    keys
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Set(Vec<u8>, bool),
@@ -128,8 +146,10 @@ proptest! {
                     .filter(|(_, (_, live))| *live)
                     .map(|(key, (number, _))| (key.clone(), *number))
                     .collect();
-                prop_assert_eq!(keys(&tree, a, to, Pass::Nothing), all);
-                prop_assert_eq!(keys(&tree, a, to, Pass::DeadSubtrees), live);
+                prop_assert_eq!(keys(&tree, a, to, Pass::Nothing), &all[..]);
+                prop_assert_eq!(keys(&tree, a, to, Pass::DeadSubtrees), &live[..]);
+                prop_assert_eq!(keys_back(&tree, a, to, Pass::Nothing), reversed(all));
+                prop_assert_eq!(keys_back(&tree, a, to, Pass::DeadSubtrees), reversed(live));
             }
         }
         // Leaf by leaf along the fences one meets every entry once.

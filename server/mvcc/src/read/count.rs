@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::Error;
 use crate::event::Event;
 use crate::pins::Pin;
-use crate::read::scan::{Next, Scan};
+use crate::read::scan::{Direction, Next, Scan};
 use crate::read::span::{Span, To};
 use crate::revision::Revision;
 use crate::shared::{Index, Shared};
@@ -66,6 +66,10 @@ impl Shared {
         drop(recent);
         drop(index);
         self.collect_recent(span, from, to, &mut changed);
+        if self.recent.read().covered_from() > at + 1 {
+            // Some may have been evicted before they were collected.
+            return self.count_by_walk(span, at, pin);
+        }
         changed.sort_unstable_by(|a, b| a.0[a.1.clone()].cmp(&b.0[b.1.clone()]));
         changed.dedup_by(|a, b| a.0[a.1.clone()] == b.0[b.1.clone()]);
         let mut count = count;
@@ -92,7 +96,7 @@ impl Shared {
 
     fn count_by_walk(&self, span: Span<'_>, at: i64, pin: &Pin) -> Result<i64, Error> {
         let mut count = 0;
-        let mut scan = Scan::new(span, at);
+        let mut scan = Scan::new(span, at, Direction::Up);
         while !scan.is_done() {
             let index = self.index.read();
             scan.step(self, &index, &mut |_| {

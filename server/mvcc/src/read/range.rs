@@ -9,7 +9,7 @@ use crate::read::span::Span;
 use crate::record::{KeyValue, put_element};
 use crate::revision::Revision;
 use crate::shared::Shared;
-use crate::{Error, Order, Page, Query, Target};
+use crate::{Error, Page, Query, Target};
 
 /// The tag of `RangeResponse.kvs`.
 pub(crate) const TAG_RANGE_KVS: u8 = 0x12;
@@ -46,7 +46,7 @@ impl Shared {
     pub(crate) fn range(&self, query: &Query, own: Option<i64>) -> Result<Page, Error> {
         if query.count_only {
             self.count_only(query, own)
-        } else if query.target == Target::Key && query.order != Order::Descend {
+        } else if query.target == Target::Key {
             self.range_in_order(query, own, TAG_RANGE_KVS)
         } else {
             self.range_sorted(query, own)
@@ -72,7 +72,7 @@ impl Shared {
         })
     }
 
-    /// The keys in their natural order, each key-value as an element of the repeated field `tag`.
+    /// The keys in their own order, up or down, each key-value as an element of the repeated field `tag`.
     pub(crate) fn range_in_order(
         &self,
         query: &Query,
@@ -83,7 +83,7 @@ impl Shared {
         let mut sink = Sink::new(query, tag);
         let index = self.index.read();
         let moment = self.moment(query.revision, own)?;
-        let mut scan = Scan::new(span, moment.at);
+        let mut scan = Scan::new(span, moment.at, query.direction());
         let count = count_now(&index, span, moment.at);
         scan.step(self, &index, &mut |found| sink.take(&found))?;
         if count.is_none() || !sink.holes.is_empty() {

@@ -33,12 +33,22 @@ pub(crate) enum Next {
     Stop,
 }
 
+/// The order in which a scan meets the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Smallest first.
+    Up,
+    /// Greatest first.
+    Down,
+}
+
 /// A position in a range at a revision.
 #[derive(Debug)]
 pub(crate) struct Scan<'k> {
     span: Span<'k>,
     at: i64,
-    /// The smallest key not yet looked at, once the first step is done.
+    direction: Direction,
+    /// Once the first step is done: going up the next key, going down the key that follows the next one at once.
     resume: Option<Vec<u8>>,
     done: bool,
     pin: Option<Pin>,
@@ -47,10 +57,11 @@ pub(crate) struct Scan<'k> {
 }
 
 impl<'k> Scan<'k> {
-    pub(crate) fn new(span: Span<'k>, at: i64) -> Self {
+    pub(crate) fn new(span: Span<'k>, at: i64, direction: Direction) -> Self {
         Self {
             span,
             at,
+            direction,
             resume: None,
             done: false,
             pin: None,
@@ -62,17 +73,15 @@ impl<'k> Scan<'k> {
     pub(crate) fn resumed(
         span: Span<'k>,
         at: i64,
-        resume: Option<Vec<u8>>,
-        pin: Option<Pin>,
+        direction: Direction,
+        (resume, pin): (Option<Vec<u8>>, Option<Pin>),
         step_bytes: usize,
     ) -> Self {
         Self {
-            span,
-            at,
             resume,
-            done: false,
             pin,
             step_bytes: step_bytes.clamp(1, STEP_BYTES),
+            ..Self::new(span, at, direction)
         }
     }
 
@@ -109,18 +118,26 @@ impl<'k> Scan<'k> {
             return Ok(());
         }
         let resume = self.resume.take();
-        let from = resume.as_deref().unwrap_or(self.span.from);
         let pass = if self.at >= index.tip {
             Pass::DeadSubtrees
         } else {
             Pass::Nothing
         };
         let mut next: Option<Vec<u8>> = None;
-        index
-            .tree
-            .walk(from, self.span.bound(), pass, &mut |leaf, range| {
-                self.visit_leaf(leaf, range, pass, &mut budget, &mut next, visit)
-            });
+        let mut visit_leaf = |leaf: &Leaf, range: Range<usize>| {
+            self.visit_leaf(leaf, range, pass, &mut budget, &mut next, visit)
+        };
+        let (from, to) = (self.span.from, self.span.bound());
+        match self.direction {
+            Direction::Up => {
+                let from = resume.as_deref().unwrap_or(from);
+                index.tree.walk(from, to, pass, &mut visit_leaf);
+            }
+            Direction::Down => {
+                let to = resume.as_deref().or(to);
+                index.tree.walk_back(from, to, pass, &mut visit_leaf);
+            }
+        }
         self.done = next.is_none();
         self.resume = next;
         if !self.done {
@@ -158,10 +175,13 @@ impl<'k> Scan<'k> {
             Pass::Nothing => leaf.all_in(range.start, range.end),
         };
         while bits != 0 {
-            let at = bits.trailing_zeros() as usize;
-            bits &= bits - 1;
+            let at = match self.direction {
+                Direction::Up => bits.trailing_zeros(),
+                Direction::Down => bits.ilog2(),
+            } as usize;
+            bits &= !(1 << at);
             if budget.spent() {
-                *next = Some(leaf.entries()[at].key.to_vec());
+                *next = Some(self.resume_at(&leaf.entries()[at].key));
                 return ControlFlow::Break(());
             }
             budget.entries -= 1;
@@ -171,6 +191,15 @@ impl<'k> Scan<'k> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn resume_at(&self, key: &[u8]) -> Vec<u8> {
+        let mut resume = Vec::with_capacity(key.len() + 1);
+        resume.extend_from_slice(key);
+        if self.direction == Direction::Down {
+            resume.push(0);
+        }
+        resume
     }
 
     fn visit_entry(

@@ -1,4 +1,4 @@
-//! Answers in another order than the keys' own.
+//! Answers sorted by something else than the key.
 //!
 //! Promises: etcd's order and its cuts, with ties in the order of the keys; a limit bounds the memory. etcd sorts with
 //! an unstable algorithm, so that the order of ties there is nobody's to rely on.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::read::count::count_now;
 use crate::read::range::{Moment, TAG_RANGE_KVS};
-use crate::read::scan::{Found, Next, Scan};
+use crate::read::scan::{Direction, Found, Next, Scan};
 use crate::read::span::Span;
 use crate::record::{KeyValue, put_element};
 use crate::revision::Revision;
@@ -49,7 +49,7 @@ impl Shared {
         let (moment, mut scan, count) = {
             let index = self.index.read();
             let moment = self.moment(query.revision, own)?;
-            let mut scan = Scan::new(span, moment.at);
+            let mut scan = Scan::new(span, moment.at, Direction::Up);
             scan.keep(self);
             (moment, scan, count_now(&index, span, moment.at))
         };

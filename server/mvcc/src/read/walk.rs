@@ -8,7 +8,7 @@ use crate::read::range::{Moment, Sink, TAG_RANGE_KVS};
 use crate::read::scan::Scan;
 use crate::read::span::Span;
 use crate::shared::Shared;
-use crate::{Error, Order, Page, Query, Target};
+use crate::{Error, Page, Query, Target};
 
 /// A long answer at one revision; holds no lock between two calls, but keeps compaction from going past its revision
 /// for a while: it must not be left lying about.
@@ -53,8 +53,7 @@ impl Walk {
         if self.done {
             return Ok(None);
         }
-        let in_order = self.query.target == Target::Key && self.query.order != Order::Descend;
-        if self.query.count_only || !in_order {
+        if self.query.count_only || self.query.target != Target::Key {
             self.done = true;
             let query = Query {
                 revision: self.moment.at,
@@ -75,8 +74,8 @@ impl Walk {
         let mut scan = Scan::resumed(
             span,
             self.moment.at,
-            self.resume.take(),
-            self.pin.take(),
+            self.query.direction(),
+            (self.resume.take(), self.pin.take()),
             byte_budget,
         );
         // At the limit one more step tells whether there is more.

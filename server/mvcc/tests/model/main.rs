@@ -1,6 +1,7 @@
 //! The whole store against a naive one, through random histories of writes, reads, compactions and restarts.
 
 mod naive;
+#[path = "../recording/mod.rs"]
 mod recording;
 
 use std::ops::ControlFlow;
@@ -176,9 +177,9 @@ impl Run {
         for write in writes {
             match write {
                 Write::Put(key, value, lease) => {
-                    let live = model.live_now();
-                    let old = live.iter().find(|change| change.key == *key);
-                    let old = old.map(|change| (change.encoded(), (*change).clone()));
+                    let old = model.changes.iter().rfind(|change| change.key == *key);
+                    let old = old.filter(|change| change.put.is_some());
+                    let old = old.map(|change| (change.encoded(), change.clone()));
                     let prior = txn.put(key, value, *lease);
                     let prev = txn.resolve(&prior.prev).unwrap();
                     assert_eq!(prev.as_deref(), old.as_ref().map(|(kv, _)| &kv[..]));

@@ -130,8 +130,7 @@ impl Naive {
     }
 
     pub(crate) fn put(&mut self, main: i64, sub: u32, key: &[u8], value: &[u8], lease: i64) {
-        let live = self.live_now();
-        let old = live.iter().find(|change| change.key == key);
+        let old = self.changes.iter().rfind(|change| change.key == key);
         let (create, version) = match old.and_then(|change| change.put.as_ref()) {
             Some(put) => (put.create, put.version + 1),
             None => (main, 1),

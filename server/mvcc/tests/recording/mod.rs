@@ -1,15 +1,20 @@
-//! An engine that remembers every batch, so that a crash after any of them can be played.
+//! An engine that remembers every batch, so that a crash after any of them can be played, and that fails on demand.
 
+// Each test uses a part of it.
+#![allow(dead_code)]
+
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use metastore_engine::{Batch, Engine, Error, Kind, Progress, Read, Space, View, open};
 use parking_lot::Mutex;
-use std::sync::Arc;
 
 pub(crate) struct Recording {
     _directory: tempfile::TempDir,
     engine: Arc<dyn Engine>,
     batches: Mutex<Vec<Batch>>,
+    failure: Mutex<Option<ErrorKind>>,
 }
 
 impl Recording {
@@ -20,7 +25,13 @@ impl Recording {
             _directory: directory,
             engine,
             batches: Mutex::default(),
+            failure: Mutex::default(),
         }
+    }
+
+    /// Makes every write fail from now on, or none.
+    pub(crate) fn fail(&self, failure: Option<ErrorKind>) {
+        *self.failure.lock() = failure;
     }
 
     /// How many batches were written.
@@ -61,6 +72,13 @@ impl Read for Recording {
 
 impl Engine for Recording {
     fn write(&self, batch: &Batch) -> Result<(), Error> {
+        if let Some(kind) = *self.failure.lock() {
+            return Err(Error::Io {
+                action: "write",
+                path: "disk".into(),
+                source: kind.into(),
+            });
+        }
         let mut batches = self.batches.lock();
         self.engine.write(batch)?;
         batches.push(batch.clone());
