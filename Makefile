@@ -4,7 +4,7 @@ CARGO := scripts/cargo.sh
 
 SHELL := /bin/bash
 
-.PHONY: run build test directions check unit conformance bench clean
+.PHONY: run build test directions check unit conformance conformance-all bench clean
 
 ## run: build and start a member on 127.0.0.1:2379 with data in ./default.etcd
 run:
@@ -31,8 +31,12 @@ check: directions
 unit:
 	@$(CARGO) test --workspace --locked --exclude metastore-conformance
 
-## conformance: the same calls to a real etcd and to MetaStore
+## conformance: the same calls to a real etcd and to a member on RocksDB
 conformance:
+	@METASTORE_TARGETS=rocksdb METASTORE_SIZES=1 tests/conformance/run.sh
+
+## conformance-all: both engines, one member and three
+conformance-all:
 	@tests/conformance/run.sh
 
 ## bench: MetaStore beside etcd, fsync on
