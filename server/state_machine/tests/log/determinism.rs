@@ -221,7 +221,7 @@ fn assert_same(left: &Member, right: &Member) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn the_same_log_gives_the_same_state(log in log(), flush_at: prop::sample::Index, crash_at: prop::sample::Index) {
