@@ -24,16 +24,14 @@ use versions::ClientVersions;
 pub struct Metrics {
     methods: Vec<Arc<MethodCounters>>,
     versions: ClientVersions,
-    /// Time that requests and reads take.
-    pub timing: Timing,
+    /// Latency of requests by what they do (`etcd_server_request_duration_seconds`).
+    pub requests: Timing,
     /// Time to hand one answer with events to the connection.
     pub watch_events: Histogram,
     /// The same, divided by the number of events.
     pub watch_per_event: Histogram,
-    /// Time to hand one answer to a client's wish to the connection.
+    /// Time to hand one answer without events to the connection.
     pub watch_control: Histogram,
-    /// Time to hand a notice of progress to the connection.
-    pub watch_progress: Histogram,
     /// `/health` answered well.
     pub health_success: IntCounter,
     /// `/health` answered badly.
@@ -51,7 +49,7 @@ impl Metrics {
         let metrics = Self {
             methods: Method::ALL.iter().map(|_| Arc::default()).collect(),
             versions: ClientVersions::default(),
-            timing: Timing::new(registry)?,
+            requests: Timing::new(registry)?,
             watch_events: watch_histogram(
                 registry,
                 "watch_stream_duration_seconds",
@@ -66,11 +64,6 @@ impl Metrics {
                 registry,
                 "control_stream_duration_seconds",
                 "The total duration in seconds of running through the send loop control stream response.",
-            )?,
-            watch_progress: watch_histogram(
-                registry,
-                "progress_duration_seconds",
-                "The total duration in seconds of running through the progress loop control stream response.",
             )?,
             health_success: counter(
                 registry,
