@@ -181,7 +181,9 @@ impl Hub {
 /// Matches everything committed, in steps; false when the hub is gone.
 async fn pump_all(core: &Weak<Core>) -> bool {
     loop {
-        let Some(core) = core.upgrade() else { return false };
+        let Some(core) = core.upgrade() else {
+            return false;
+        };
         if !core.pump() {
             return true;
         }
@@ -332,12 +334,7 @@ impl Core {
     }
 
     /// Nobody is interested in what was committed up to `revision`.
-    fn skip_to(
-        &self,
-        revision: i64,
-        registry: &mut Registry,
-        wakers: &mut Vec<Waker>,
-    ) {
+    fn skip_to(&self, revision: i64, registry: &mut Registry, wakers: &mut Vec<Waker>) {
         if revision > self.matched() {
             self.ring.write().reset(revision + 1);
             self.matched.store(revision, Ordering::Release);
@@ -361,7 +358,9 @@ impl Core {
                 return Err(HistoryError::Compacted(compact_revision));
             }
             if history.through < from {
-                return Err(HistoryError::Failed(format!("no history from revision {from} on")));
+                return Err(HistoryError::Failed(format!(
+                    "no history from revision {from} on"
+                )));
             }
             Ok(history)
         })
@@ -388,7 +387,10 @@ impl Core {
         let readers = self.readers.clone();
         // A task of its own, since a stream may not be polled for long: it must not be given a turn that it does not use.
         let task = tokio::spawn(async move {
-            let permit = readers.acquire_owned().await.map_err(|error| failed(&error))?;
+            let permit = readers
+                .acquire_owned()
+                .await
+                .map_err(|error| failed(&error))?;
             let task = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 read(&*source)
