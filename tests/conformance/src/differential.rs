@@ -101,7 +101,13 @@ pub async fn run(
     });
     let reference = Driver::new(reference?.counted_by(coverage.clone())).await?;
     let other = Driver::new(other?.tampered_by(tamper)).await?;
-    Pair { reference, other, history: Vec::new() }.run(seed, steps).await
+    Pair {
+        reference,
+        other,
+        history: Vec::new(),
+    }
+    .run(seed, steps)
+    .await
 }
 
 struct Pair {
@@ -113,18 +119,28 @@ struct Pair {
 impl Pair {
     async fn run(mut self, seed: u64, steps: usize) -> Result<Outcome> {
         let mut generator = Generator::new(seed);
-        let mut seen = Seen { revision: 1, compacted: 0, ..Seen::default() };
+        let mut seen = Seen {
+            revision: 1,
+            compacted: 0,
+            ..Seen::default()
+        };
         for number in 0..steps {
             let step = generator.step(&seen);
-            let (expected, got) = futures::join!(self.reference.perform(&step), self.other.perform(&step));
+            let (expected, got) =
+                futures::join!(self.reference.perform(&step), self.other.perform(&step));
             let expected_text = self.reference.session.take();
             let got_text = self.other.session.take();
             self.history.push(format!("{number}: {step:?}"));
             let differences = expected_text.differences(&got_text);
             if !differences.is_empty() || expected.is_err() != got.is_err() {
-                return Ok(Outcome::Different(self.report(&expected, &got, &summary(&differences))));
+                return Ok(Outcome::Different(self.report(
+                    &expected,
+                    &got,
+                    &summary(&differences),
+                )));
             }
-            expected.with_context(|| format!("etcd itself, seed {seed}, step {number}: {step:?}"))?;
+            expected
+                .with_context(|| format!("etcd itself, seed {seed}, step {number}: {step:?}"))?;
             self.reference.update(&mut seen, &step);
         }
         Ok(Outcome::Equal)
@@ -132,7 +148,10 @@ impl Pair {
 
     fn report(&self, expected: &Result<()>, got: &Result<()>, differences: &str) -> String {
         let start = self.history.len().saturating_sub(STEPS_SHOWN);
-        let mut text = format!("last steps:\n{}\n{differences}", self.history[start..].join("\n"));
+        let mut text = format!(
+            "last steps:\n{}\n{differences}",
+            self.history[start..].join("\n")
+        );
         for (who, outcome) in [("etcd", expected), ("the target", got)] {
             if let Err(error) = outcome {
                 text.push_str(&format!("\n{who}: {error:#}"));
@@ -157,34 +176,78 @@ impl Driver {
         let mut streams = Vec::new();
         for _ in 0..STREAMS {
             let mut stream = session.watch();
-            stream.created(WatchCreateRequest { watch_id: FENCE_WATCH, ..build::watch(FENCE_KEY) }).await?;
+            stream
+                .created(WatchCreateRequest {
+                    watch_id: FENCE_WATCH,
+                    ..build::watch(FENCE_KEY)
+                })
+                .await?;
             streams.push(stream);
         }
         let keep_alive = session.keep_alive();
-        Ok(Self { session, streams, keep_alive, revision: 1, compacted: None, watched: None })
+        Ok(Self {
+            session,
+            streams,
+            keep_alive,
+            revision: 1,
+            compacted: None,
+            watched: None,
+        })
     }
 
     /// Makes the call; a refusal is an answer like any other, an error here is a broken stream.
     async fn perform(&mut self, step: &Step) -> Result<()> {
         let t = &self.session;
         let header = match step {
-            Step::Range(request) => t.range(request.clone()).await.ok().and_then(|answer| answer.header),
-            Step::Put(request) => t.put(request.clone()).await.ok().and_then(|answer| answer.header),
-            Step::Delete(request) => t.delete(request.clone()).await.ok().and_then(|answer| answer.header),
-            Step::Txn(request) => t.txn(request.clone()).await.ok().and_then(|answer| answer.header),
+            Step::Range(request) => t
+                .range(request.clone())
+                .await
+                .ok()
+                .and_then(|answer| answer.header),
+            Step::Put(request) => t
+                .put(request.clone())
+                .await
+                .ok()
+                .and_then(|answer| answer.header),
+            Step::Delete(request) => t
+                .delete(request.clone())
+                .await
+                .ok()
+                .and_then(|answer| answer.header),
+            Step::Txn(request) => t
+                .txn(request.clone())
+                .await
+                .ok()
+                .and_then(|answer| answer.header),
             Step::RangeStream(request) => {
                 let _ = t.range_stream(request.clone()).await;
                 None
             }
-            Step::HashKv(request) => t.hash_kv(*request).await.ok().and_then(|answer| answer.header),
-            Step::Grant { ttl, id } => t.lease_grant(*ttl, *id).await.ok().and_then(|answer| answer.header),
-            Step::Revoke(id) => {
-                t.lease_revoke(LeaseRevokeRequest { id: *id }).await.ok().and_then(|answer| answer.header)
-            }
+            Step::HashKv(request) => t
+                .hash_kv(*request)
+                .await
+                .ok()
+                .and_then(|answer| answer.header),
+            Step::Grant { ttl, id } => t
+                .lease_grant(*ttl, *id)
+                .await
+                .ok()
+                .and_then(|answer| answer.header),
+            Step::Revoke(id) => t
+                .lease_revoke(LeaseRevokeRequest { id: *id })
+                .await
+                .ok()
+                .and_then(|answer| answer.header),
             Step::KeepAlive(id) => self.keep_alive.renew(*id).await?.header,
             Step::TimeToLive { id, keys } => {
-                let request = LeaseTimeToLiveRequest { id: *id, keys: *keys };
-                t.lease_time_to_live(request).await.ok().and_then(|answer| answer.header)
+                let request = LeaseTimeToLiveRequest {
+                    id: *id,
+                    keys: *keys,
+                };
+                t.lease_time_to_live(request)
+                    .await
+                    .ok()
+                    .and_then(|answer| answer.header)
             }
             Step::Leases => t.leases().await.ok().and_then(|answer| answer.header),
             Step::Compact(request) => {
@@ -193,7 +256,9 @@ impl Driver {
                     self.settle(stream).await?;
                 }
                 let answer = self.session.compact(*request).await;
-                self.compacted = answer.is_ok().then_some((request.revision, request.physical));
+                self.compacted = answer
+                    .is_ok()
+                    .then_some((request.revision, request.physical));
                 answer.ok().and_then(|answer| answer.header)
             }
             Step::Watch { stream, request } => {
@@ -204,15 +269,19 @@ impl Driver {
             }
             Step::CancelWatch { stream, watch_id } => {
                 self.settle(*stream).await?;
-                let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id: *watch_id });
+                let cancel = RequestUnion::CancelRequest(WatchCancelRequest {
+                    watch_id: *watch_id,
+                });
                 match self.streams[*stream].has(*watch_id) {
-                    true => self.streams[*stream].cancel(*watch_id).await?.header,
+                    true => self.streams[*stream].cancel_among(*watch_id).await?.header,
                     false => self.streams[*stream].send(cancel).await.map(|()| None)?,
                 }
             }
             Step::Settle { stream } => self.settle(*stream).await.map(|()| None)?,
         };
-        self.revision = self.revision.max(header.map_or(0, |header| header.revision));
+        self.revision = self
+            .revision
+            .max(header.map_or(0, |header| header.revision));
         Ok(())
     }
 
@@ -238,9 +307,9 @@ impl Driver {
         seen.revision = self.revision;
         if let Some((revision, physical)) = self.compacted.take() {
             seen.compacted = revision;
-            if !physical {
-                seen.unfinished.push(revision);
-            }
+            seen.compactions
+                .push((revision, physical && !seen.compacting));
+            seen.compacting = !physical;
         }
         if let Some((stream, watch_id)) = self.watched.take() {
             seen.watches[stream].push(watch_id);
@@ -270,5 +339,8 @@ impl Session {
 
 /// What has been covered, for printing.
 pub fn covered(coverage: &Mutex<Coverage>) -> Coverage {
-    coverage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    coverage
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
 }

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use metastore_proto::etcdserverpb::compare::TargetUnion;
 use metastore_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
-    WatchCreateRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest,
+    RequestOp, TxnRequest, WatchCreateRequest,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -35,14 +35,28 @@ pub(crate) enum Step {
     Txn(TxnRequest),
     Compact(CompactionRequest),
     HashKv(HashKvRequest),
-    Grant { ttl: i64, id: i64 },
+    Grant {
+        ttl: i64,
+        id: i64,
+    },
     Revoke(i64),
     KeepAlive(i64),
-    TimeToLive { id: i64, keys: bool },
+    TimeToLive {
+        id: i64,
+        keys: bool,
+    },
     Leases,
-    Watch { stream: usize, request: WatchCreateRequest },
-    CancelWatch { stream: usize, watch_id: i64 },
-    Settle { stream: usize },
+    Watch {
+        stream: usize,
+        request: WatchCreateRequest,
+    },
+    CancelWatch {
+        stream: usize,
+        watch_id: i64,
+    },
+    Settle {
+        stream: usize,
+    },
 }
 
 /// What the answers so far tell.
@@ -50,9 +64,12 @@ pub(crate) enum Step {
 pub(crate) struct Seen {
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
-    /// Compactions that may still be going on: etcd's hash at their revision depends on whether they are done.
-    pub(crate) unfinished: Vec<i64>,
     pub(crate) watches: [Vec<i64>; STREAMS],
+    /// Every compaction, and whether etcd surely remembers its hash: it does when this one and the one before were
+    /// waited for.
+    pub(crate) compactions: Vec<(i64, bool)>,
+    /// Whether a compaction may still be going on, during which etcd's hashes depend on how far it has come.
+    pub(crate) compacting: bool,
     /// The newest revisions at which keys were written.
     pub(crate) writes: Vec<i64>,
 }
@@ -64,7 +81,9 @@ pub(crate) struct Generator {
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed) }
+        Self {
+            random: StdRng::seed_from_u64(seed),
+        }
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -72,7 +91,10 @@ impl Generator {
     }
 
     fn pick<T: Clone>(&mut self, items: &[T]) -> T {
-        items.choose(&mut self.random).expect("the lists are not empty").clone()
+        items
+            .choose(&mut self.random)
+            .expect("the lists are not empty")
+            .clone()
     }
 
     /// The next call.
@@ -84,24 +106,44 @@ impl Generator {
             40..47 => Step::Delete(self.delete()),
             47..67 => Step::Txn(self.transaction(seen)),
             67..70 => Step::Compact(self.compaction(seen)),
-            70..73 => Step::HashKv(self.hash(seen)),
+            70..73 if !seen.compacting => Step::HashKv(self.hash(seen)),
+            70..73 => Step::Compact(CompactionRequest {
+                revision: seen.revision,
+                physical: true,
+            }),
             73..76 => self.grant(),
             76..78 => Step::Revoke(self.lease()),
             78..80 => Step::KeepAlive(self.lease()),
-            80..82 => Step::TimeToLive { id: self.lease(), keys: self.chance(50) },
+            80..82 => Step::TimeToLive {
+                id: self.lease(),
+                keys: self.chance(50),
+            },
             82..83 => Step::Leases,
-            83..91 => Step::Watch { stream: self.random.random_range(0..STREAMS), request: self.watch(seen) },
+            83..91 => Step::Watch {
+                stream: self.random.random_range(0..STREAMS),
+                request: self.watch(seen),
+            },
             91..95 => self.cancel(seen),
-            _ => Step::Settle { stream: self.random.random_range(0..STREAMS) },
+            _ => Step::Settle {
+                stream: self.random.random_range(0..STREAMS),
+            },
         }
     }
 
     fn key(&mut self) -> Bytes {
-        if self.chance(2) { Bytes::new() } else { self.pick(&KEYS).into() }
+        if self.chance(2) {
+            Bytes::new()
+        } else {
+            self.pick(&KEYS).into()
+        }
     }
 
     fn end(&mut self) -> Bytes {
-        if self.chance(45) { Bytes::new() } else { self.pick(&ENDS).into() }
+        if self.chance(45) {
+            Bytes::new()
+        } else {
+            self.pick(&ENDS).into()
+        }
     }
 
     fn value(&mut self) -> Bytes {
@@ -124,12 +166,18 @@ impl Generator {
             1 => seen.compacted + self.random.random_range(-1..=1),
             2 => -1,
             3..7 if !seen.writes.is_empty() => self.pick(&seen.writes),
-            _ => self.random.random_range(seen.compacted.max(1)..=seen.revision.max(1)),
+            _ => self
+                .random
+                .random_range(seen.compacted.max(1)..=seen.revision.max(1)),
         }
     }
 
     fn range(&mut self, seen: &Seen) -> RangeRequest {
-        let mut request = RangeRequest { key: self.key(), range_end: self.end(), ..Default::default() };
+        let mut request = RangeRequest {
+            key: self.key(),
+            range_end: self.end(),
+            ..Default::default()
+        };
         if self.chance(35) {
             request.limit = self.random.random_range(-1..8);
         }
@@ -173,12 +221,20 @@ impl Generator {
                 ..request
             };
         }
+        if request.sort_order == 0 {
+            // etcd would sort each part by the target and lose keys between them.
+            request.sort_target = 0;
+        }
         request
     }
 
     fn put(&mut self) -> PutRequest {
-        let mut request =
-            PutRequest { key: self.key(), value: self.value(), prev_kv: self.chance(40), ..Default::default() };
+        let mut request = PutRequest {
+            key: self.key(),
+            value: self.value(),
+            prev_kv: self.chance(40),
+            ..Default::default()
+        };
         if self.chance(35) {
             request.lease = self.lease();
         }
@@ -198,7 +254,11 @@ impl Generator {
     }
 
     fn delete(&mut self) -> DeleteRangeRequest {
-        DeleteRangeRequest { key: self.key(), range_end: self.end(), prev_kv: self.chance(40) }
+        DeleteRangeRequest {
+            key: self.key(),
+            range_end: self.end(),
+            prev_kv: self.chance(40),
+        }
     }
 
     fn transaction(&mut self, seen: &Seen) -> TxnRequest {
@@ -228,7 +288,16 @@ impl Generator {
                 30..45 if deletes => self.delete().op(),
                 30..75 => {
                     let put = self.put();
-                    if deletes { PutRequest { ignore_value: false, ignore_lease: false, ..put }.op() } else { put.op() }
+                    if deletes {
+                        PutRequest {
+                            ignore_value: false,
+                            ignore_lease: false,
+                            ..put
+                        }
+                        .op()
+                    } else {
+                        put.op()
+                    }
                 }
                 75..99 if depth < 2 => self.branching(seen, depth + 1, deletes).op(),
                 99 => RequestOp { request: None },
@@ -241,8 +310,16 @@ impl Generator {
         let near = |generator: &mut Self| generator.revision(seen);
         let union = match self.random.random_range(0..6) {
             0 => Some(TargetUnion::Version(self.random.random_range(0..4))),
-            1 => Some(TargetUnion::CreateRevision(if self.chance(50) { 0 } else { near(self) })),
-            2 => Some(TargetUnion::ModRevision(if self.chance(50) { 0 } else { near(self) })),
+            1 => Some(TargetUnion::CreateRevision(if self.chance(50) {
+                0
+            } else {
+                near(self)
+            })),
+            2 => Some(TargetUnion::ModRevision(if self.chance(50) {
+                0
+            } else {
+                near(self)
+            })),
             3 => Some(TargetUnion::Value(self.value())),
             4 => Some(TargetUnion::Lease(self.random.random_range(0..=LEASES))),
             _ => None,
@@ -259,7 +336,11 @@ impl Generator {
             result: self.random.random_range(0..4),
             target,
             key: self.key(),
-            range_end: if self.chance(75) { Bytes::new() } else { self.end() },
+            range_end: if self.chance(75) {
+                Bytes::new()
+            } else {
+                self.end()
+            },
             target_union: union,
         }
     }
@@ -274,31 +355,61 @@ impl Generator {
                 seen.compacted + self.random.random_range(0..=(above / 4 + 1))
             }
         };
-        CompactionRequest { revision, physical: self.chance(50) }
+        // Having compacted at 0 (which it allows), etcd answers every HashKV of 0, "now", with what it remembers of that.
+        let revision = if revision == 0 { 1 } else { revision };
+        CompactionRequest {
+            revision,
+            physical: self.chance(50),
+        }
     }
 
     fn hash(&mut self, seen: &Seen) -> HashKvRequest {
-        let revision = if self.chance(40) { 0 } else { self.revision(seen).max(0) };
-        let revision = if seen.unfinished.contains(&revision) { 0 } else { revision };
+        let revision = if self.chance(40) {
+            0
+        } else {
+            self.revision(seen).max(0)
+        };
+        // At the revision of a compaction etcd answers with what it remembers of it, if it does.
+        let uncertain =
+            |(at, sure): &(i64, bool)| *at == revision && (!sure || *at < seen.compacted);
+        let revision = if seen.compactions.iter().any(uncertain) {
+            0
+        } else {
+            revision
+        };
         HashKvRequest { revision }
     }
 
     fn grant(&mut self) -> Step {
         let id = if self.chance(15) { 0 } else { self.lease() };
-        let ttl = if self.chance(10) { 10_000_000_000 } else { self.random.random_range(600..1000) };
+        let ttl = if self.chance(10) {
+            10_000_000_000
+        } else {
+            self.random.random_range(600..1000)
+        };
         Step::Grant { ttl, id }
     }
 
     fn watch(&mut self, seen: &Seen) -> WatchCreateRequest {
-        let mut request = WatchCreateRequest { key: self.key(), range_end: self.end(), ..Default::default() };
+        let mut request = WatchCreateRequest {
+            key: self.key(),
+            range_end: self.end(),
+            ..Default::default()
+        };
         match self.random.random_range(0..10) {
             0 => request.start_revision = -1,
             1 => request.start_revision = seen.revision + self.random.random_range(1..4),
             2..7 => request.start_revision = self.random.random_range(1..=seen.revision.max(1)),
             _ => {}
         }
-        let filters = if self.chance(30) { self.random.random_range(1..3) } else { 0 };
-        request.filters = (0..filters).map(|_| self.random.random_range(0..2)).collect();
+        let filters = if self.chance(30) {
+            self.random.random_range(1..3)
+        } else {
+            0
+        };
+        request.filters = (0..filters)
+            .map(|_| self.random.random_range(0..2))
+            .collect();
         request.prev_kv = self.chance(50);
         request.fragment = self.chance(30);
         request.progress_notify = self.chance(30);

@@ -21,7 +21,7 @@ mod watching;
 mod wire;
 
 pub use keepalive::KeepAlive;
-pub use runner::{Endpoint, Setup, check, check_with, runtime, targets};
+pub use runner::{Endpoint, Setup, check, check_with, runtime, sizes, targets};
 pub use session::{Session, expect, fails};
 pub use transcript::{Difference, Entry, Transcript};
 pub use watching::{Watching, labelled};

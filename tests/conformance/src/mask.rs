@@ -17,7 +17,7 @@ pub enum Rule {
     MemberName,
     /// `m1`, `m2`, ... when it is a URL of this cluster, else the text.
     Url,
-    /// Text in which ids and URLs of this cluster are replaced by names.
+    /// Texts, whatever their order, in which ids and URLs of this cluster are replaced by names.
     Text,
     /// `lease#1`, ... in order of appearance when the server chose it, else the number.
     LeaseId,
@@ -123,7 +123,7 @@ pub const MASK: &[Masked] = &[
         "etcdserverpb.StatusResponse",
         "errors",
         Rule::Text,
-        "an alarm's text holds the member's id, computed from ports",
+        "an alarm's text holds the member's id, computed from ports; their order is a map's",
     ),
     masked(
         "etcdserverpb.AlarmMember",

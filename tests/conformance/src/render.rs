@@ -120,7 +120,9 @@ impl Names {
                     .iter()
                     .filter_map(Value::as_str)
                     .map(|text| format!("{:?}", self.in_text(text)));
-                texts.collect::<Vec<_>>().join(" ")
+                let mut texts: Vec<String> = texts.collect();
+                texts.sort();
+                texts.join(" ")
             }
             (Rule::LeaseId, Value::I64(id)) => self.lease(*id),
             (Rule::Remaining, Value::I64(seconds)) if *seconds > 0 => "running".to_owned(),

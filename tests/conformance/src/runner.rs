@@ -241,7 +241,8 @@ pub fn targets() -> Result<Vec<Target>> {
     wanted.split(',').map(target).collect()
 }
 
-fn sizes() -> Result<Vec<usize>> {
+/// The cluster sizes that this run covers.
+pub fn sizes() -> Result<Vec<usize>> {
     let wanted = env::var("METASTORE_SIZES").unwrap_or_else(|_| "1,3".into());
     wanted
         .split(',')

@@ -144,7 +144,9 @@ impl Session {
     }
 
     pub(crate) fn transcript_mut(&self) -> std::sync::MutexGuard<'_, Transcript> {
-        self.transcript.lock().unwrap_or_else(PoisonError::into_inner)
+        self.transcript
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes something down that a case wants compared.

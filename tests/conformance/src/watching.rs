@@ -102,7 +102,6 @@ impl Watching {
 
     /// Cancels a watch and reads the next answer.
     pub async fn cancel(&mut self, watch_id: i64) -> Result<WatchResponse> {
-        self.watches.remove(&watch_id);
         self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }))
             .await?;
         self.next().await
@@ -225,11 +224,16 @@ impl Watching {
     }
 
     /// Asks for a watch and reads until its answer comes, keeping events that come before it for [`Self::settle`].
-    pub(crate) async fn create_among(&mut self, request: WatchCreateRequest) -> Result<WatchResponse> {
+    pub(crate) async fn create_among(
+        &mut self,
+        request: WatchCreateRequest,
+    ) -> Result<WatchResponse> {
         let start = request.start_revision;
         self.send(RequestUnion::CreateRequest(request)).await?;
         loop {
-            let answer = tokio::time::timeout(PATIENCE, self.read()).await.context("no answer")??;
+            let answer = tokio::time::timeout(PATIENCE, self.read())
+                .await
+                .context("no answer")??;
             let response: WatchResponse = decode(&answer)?;
             if response.created {
                 self.session.record("watch answers", self.text(&answer));
@@ -238,6 +242,24 @@ impl Watching {
                     self.watches.insert(response.watch_id, start);
                     self.last.remove(&response.watch_id);
                 }
+                return Ok(response);
+            }
+            self.keep(&response)?;
+        }
+    }
+
+    /// Cancels a watch and reads until that is answered, as [`Self::create_among`].
+    pub(crate) async fn cancel_among(&mut self, watch_id: i64) -> Result<WatchResponse> {
+        self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }))
+            .await?;
+        loop {
+            let answer = tokio::time::timeout(PATIENCE, self.read())
+                .await
+                .context("no answer")??;
+            let response: WatchResponse = decode(&answer)?;
+            if response.canceled && response.watch_id == watch_id {
+                self.session.record("watch answers", self.text(&answer));
+                self.watches.remove(&watch_id);
                 return Ok(response);
             }
             self.keep(&response)?;
@@ -261,16 +283,25 @@ impl Watching {
         let start = std::time::Instant::now();
         loop {
             let request = RequestUnion::ProgressRequest(WatchProgressRequest {});
-            let request = Bytes::from(WatchRequest { request_union: Some(request) }.encode_to_vec());
+            let request = Bytes::from(
+                WatchRequest {
+                    request_union: Some(request),
+                }
+                .encode_to_vec(),
+            );
             self.session.count(METHOD, &request, None);
             self.send_bytes(request).await?;
             if self.read_until_progress(revision).await? {
                 break;
             }
-            ensure!(start.elapsed() < PATIENCE, "no progress to revision {revision} within {PATIENCE:?}");
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "no progress to revision {revision} within {PATIENCE:?}"
+            );
         }
         for (watch, texts) in std::mem::take(&mut self.pending) {
-            self.session.record(format!("watch {watch} was told"), texts.join(" "));
+            self.session
+                .record(format!("watch {watch} was told"), texts.join(" "));
         }
         Ok(())
     }
@@ -278,18 +309,32 @@ impl Watching {
     async fn read_until_progress(&mut self, revision: i64) -> Result<bool> {
         let wait = std::time::Duration::from_millis(60);
         loop {
-            let Ok(answer) = tokio::time::timeout(wait, self.read()).await else { return Ok(false) };
+            let Ok(answer) = tokio::time::timeout(wait, self.read()).await else {
+                return Ok(false);
+            };
             let response: WatchResponse = decode(&answer?)?;
-            if response.watch_id == -1 && response.events.is_empty() && !response.created && !response.canceled {
-                if response.header.as_ref().is_some_and(|header| header.revision >= revision) {
+            if response.watch_id == -1
+                && response.events.is_empty()
+                && !response.created
+                && !response.canceled
+            {
+                if response
+                    .header
+                    .as_ref()
+                    .is_some_and(|header| header.revision >= revision)
+                {
                     return Ok(true);
                 }
                 continue;
             }
             self.keep(&response)?;
             if response.canceled && response.compact_revision != 0 {
-                let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id: response.watch_id });
-                let request = WatchRequest { request_union: Some(cancel) };
+                let cancel = RequestUnion::CancelRequest(WatchCancelRequest {
+                    watch_id: response.watch_id,
+                });
+                let request = WatchRequest {
+                    request_union: Some(cancel),
+                };
                 self.send_bytes(request.encode_to_vec().into()).await?;
             }
         }
@@ -298,16 +343,25 @@ impl Watching {
     /// Keeps what a watch was told.
     fn keep(&mut self, response: &WatchResponse) -> Result<()> {
         self.check(response)?;
-        if response.events.is_empty() && !response.canceled {
+        // etcd confirms that a watch is cancelled which a compaction had cancelled already.
+        let confirmed = response.compact_revision == 0 && !self.has(response.watch_id);
+        if response.events.is_empty() && (!response.canceled || confirmed) {
             return Ok(());
         }
         let descriptor = crate::wire::message("mvccpb.Event");
         let texts = self.pending.entry(response.watch_id).or_default();
         for event in &response.events {
-            texts.push(self.session.names.render(&descriptor, &event.encode_to_vec().into()));
+            texts.push(
+                self.session
+                    .names
+                    .render(&descriptor, &event.encode_to_vec().into()),
+            );
         }
         if response.canceled {
-            texts.push(format!("canceled, compacted at {}: {}", response.compact_revision, response.cancel_reason));
+            texts.push(format!(
+                "canceled, compacted at {}: {}",
+                response.compact_revision, response.cancel_reason
+            ));
             self.watches.remove(&response.watch_id);
         }
         Ok(())
@@ -320,12 +374,16 @@ impl Watching {
 
     /// Waits for the server to end the stream and records how.
     pub async fn ended(&mut self) -> Result<Status> {
+        let status = self.ended_unrecorded().await?;
+        self.session
+            .record("watch stream ended", error_text(&status));
+        Ok(status)
+    }
+
+    /// As [`Self::ended`], for texts that are worded differently.
+    pub async fn ended_unrecorded(&mut self) -> Result<Status> {
         match tokio::time::timeout(PATIENCE, self.read()).await {
-            Ok(Err(status)) => {
-                self.session
-                    .record("watch stream ended", error_text(&status));
-                Ok(status)
-            }
+            Ok(Err(status)) => Ok(status),
             Ok(Ok(answer)) => bail!("wanted the end of the stream, got {}", self.text(&answer)),
             Err(_) => bail!("the server did not end the stream"),
         }

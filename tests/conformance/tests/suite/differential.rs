@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use metastore_conformance::coverage::Coverage;
-use metastore_conformance::differential::{Bug, ERRORS, Outcome, REQUESTS, covered, require_equal, run};
-use metastore_conformance::{runtime, targets};
+use metastore_conformance::differential::{
+    Bug, ERRORS, Outcome, REQUESTS, covered, require_equal, run,
+};
+use metastore_conformance::{runtime, sizes, targets};
 use metastore_harness::Target;
 use metastore_proto::etcdserverpb as pb;
 use metastore_proto::etcdserverpb::request_op::Request;
@@ -18,14 +20,22 @@ use prost::Message;
 const STEPS: usize = 1200;
 
 fn seconds() -> Result<u64> {
-    env::var("METASTORE_DIFFERENTIAL_SECONDS").map_or(Ok(20), |text| text.parse().context("METASTORE_DIFFERENTIAL_SECONDS"))
+    env::var("METASTORE_DIFFERENTIAL_SECONDS").map_or(Ok(20), |text| {
+        text.parse().context("METASTORE_DIFFERENTIAL_SECONDS")
+    })
 }
 
 fn seed() -> Result<Option<u64>> {
-    env::var("METASTORE_SEED").ok().map(|text| text.parse().context("METASTORE_SEED")).transpose()
+    env::var("METASTORE_SEED")
+        .ok()
+        .map(|text| text.parse().context("METASTORE_SEED"))
+        .transpose()
 }
 
 fn differ(size: usize) -> Result<()> {
+    if !sizes()?.contains(&size) {
+        return Ok(());
+    }
     let coverage = Arc::new(Mutex::new(Coverage::of(&REQUESTS, &ERRORS)));
     runtime()?.block_on(async {
         for target in targets()? {
@@ -33,19 +43,29 @@ fn differ(size: usize) -> Result<()> {
             let until = Duration::from_secs(seconds()?);
             let mut runs = 0;
             // Longer than its time only while something was not covered yet, and then not for ever.
-            while runs == 0 || start.elapsed() < until || runs < 8 && !covered(&coverage).missing().is_empty() {
+            while runs == 0
+                || start.elapsed() < until
+                || runs < 8 && !covered(&coverage).missing().is_empty()
+            {
                 let seed = seed()?.unwrap_or_else(rand::random);
                 let outcome = run(target, size, seed, STEPS, &coverage, None).await?;
                 require_equal(outcome, target, seed)?;
                 runs += 1;
             }
-            eprintln!("{target}: {runs} runs of {STEPS} calls in {:?}", start.elapsed());
+            eprintln!(
+                "{target}: {runs} runs of {STEPS} calls in {:?}",
+                start.elapsed()
+            );
         }
         Ok::<_, anyhow::Error>(())
     })?;
     let coverage = covered(&coverage);
     eprintln!("{coverage}");
-    ensure!(seed()?.is_some() || coverage.missing().is_empty(), "never met: {:?}", coverage.missing());
+    ensure!(
+        seed()?.is_some() || coverage.missing().is_empty(),
+        "never met: {:?}",
+        coverage.missing()
+    );
     Ok(())
 }
 
@@ -60,21 +80,35 @@ fn generated_calls_are_answered_alike_by_three_members() -> Result<()> {
 }
 
 fn changed<M: Message + Default>(body: &Bytes, change: impl FnOnce(&mut M)) -> Bytes {
-    let Ok(mut message) = M::decode(body.clone()) else { return body.clone() };
+    let Ok(mut message) = M::decode(body.clone()) else {
+        return body.clone();
+    };
     change(&mut message);
     message.encode_to_vec().into()
 }
 
 fn range(method: &str, body: Bytes, change: fn(&mut pb::RangeRequest)) -> Bytes {
-    if method == "etcdserverpb.KV/Range" { changed(&body, change) } else { body }
+    if method == "etcdserverpb.KV/Range" {
+        changed(&body, change)
+    } else {
+        body
+    }
 }
 
 fn put(method: &str, body: Bytes, change: fn(&mut pb::PutRequest)) -> Bytes {
-    if method == "etcdserverpb.KV/Put" { changed(&body, change) } else { body }
+    if method == "etcdserverpb.KV/Put" {
+        changed(&body, change)
+    } else {
+        body
+    }
 }
 
 fn txn(method: &str, body: Bytes, change: fn(&mut pb::TxnRequest)) -> Bytes {
-    if method == "etcdserverpb.KV/Txn" { changed(&body, change) } else { body }
+    if method == "etcdserverpb.KV/Txn" {
+        changed(&body, change)
+    } else {
+        body
+    }
 }
 
 fn watch(method: &str, body: Bytes, change: fn(&mut pb::WatchCreateRequest)) -> Bytes {
@@ -91,37 +125,80 @@ fn watch(method: &str, body: Bytes, change: fn(&mut pb::WatchCreateRequest)) -> 
 /// Mistakes a server could make, made by changing what it is asked.
 fn bugs() -> Vec<Bug> {
     vec![
-        Bug { name: "limit is off by one", change: |m, b| range(m, b, |r| r.limit += i64::from(r.limit > 0)) },
-        Bug { name: "keys_only is overlooked", change: |m, b| range(m, b, |r| r.keys_only = false) },
+        Bug {
+            name: "limit is off by one",
+            change: |m, b| range(m, b, |r| r.limit += i64::from(r.limit > 0)),
+        },
+        Bug {
+            name: "keys_only is overlooked",
+            change: |m, b| range(m, b, |r| r.keys_only = false),
+        },
         Bug {
             name: "descending order is taken for ascending",
             change: |m, b| range(m, b, |r| r.sort_order = r.sort_order.min(1)),
         },
-        Bug { name: "min_mod_revision is exclusive", change: |m, b| range(m, b, |r| r.min_mod_revision += i64::from(r.min_mod_revision > 0)) },
-        Bug { name: "an old revision is read one too late", change: |m, b| range(m, b, |r| r.revision += i64::from(r.revision > 2)) },
-        Bug { name: "ignore_lease takes the lease away", change: |m, b| put(m, b, |r| r.ignore_lease = false) },
-        Bug { name: "prev_kv of a put is overlooked", change: |m, b| put(m, b, |r| r.prev_kv = false) },
+        Bug {
+            name: "min_mod_revision is exclusive",
+            change: |m, b| {
+                range(m, b, |r| {
+                    r.min_mod_revision += i64::from(r.min_mod_revision > 0)
+                })
+            },
+        },
+        Bug {
+            name: "an old revision is read one too late",
+            change: |m, b| range(m, b, |r| r.revision += i64::from(r.revision > 2)),
+        },
+        Bug {
+            name: "ignore_lease takes the lease away",
+            change: |m, b| put(m, b, |r| r.ignore_lease = false),
+        },
+        Bug {
+            name: "prev_kv of a put is overlooked",
+            change: |m, b| put(m, b, |r| r.prev_kv = false),
+        },
         Bug {
             name: "NOT_EQUAL is taken for EQUAL",
             change: |m, b| txn(m, b, |r| r.compare.iter_mut().for_each(|c| c.result %= 3)),
         },
         Bug {
             name: "a comparison over a range looks at the first key only",
-            change: |m, b| txn(m, b, |r| r.compare.iter_mut().for_each(|c| c.range_end = Bytes::new())),
+            change: |m, b| {
+                txn(m, b, |r| {
+                    r.compare
+                        .iter_mut()
+                        .for_each(|c| c.range_end = Bytes::new())
+                })
+            },
         },
         Bug {
             name: "reads in a transaction ignore their revision",
-            change: |m, b| txn(m, b, |r| {
-                for op in r.success.iter_mut().chain(&mut r.failure) {
-                    if let Some(Request::RequestRange(range)) = &mut op.request {
-                        range.revision = 0;
+            change: |m, b| {
+                txn(m, b, |r| {
+                    for op in r.success.iter_mut().chain(&mut r.failure) {
+                        if let Some(Request::RequestRange(range)) = &mut op.request {
+                            range.revision = 0;
+                        }
                     }
-                }
-            }),
+                })
+            },
         },
-        Bug { name: "a watch misses its first revision", change: |m, b| watch(m, b, |r| r.start_revision += i64::from(r.start_revision > 0)) },
-        Bug { name: "filters of a watch are overlooked", change: |m, b| watch(m, b, |r| r.filters.clear()) },
-        Bug { name: "prev_kv of a watch is overlooked", change: |m, b| watch(m, b, |r| r.prev_kv = false) },
+        Bug {
+            name: "a watch misses its first revision",
+            change: |m, b| {
+                watch(m, b, |r| {
+                    r.start_revision += i64::from(r.start_revision > 0)
+                })
+            },
+        },
+        Bug {
+            name: "filters of a watch are overlooked",
+            change: |m, b| watch(m, b, |r| r.filters.clear()),
+        },
+        Bug {
+            name: "prev_kv of a watch is overlooked",
+            change: |m, b| watch(m, b, |r| r.prev_kv = false),
+        },
         Bug {
             name: "a delete of a range leaves its first key",
             change: |m, b| match m {
@@ -136,7 +213,9 @@ fn bugs() -> Vec<Bug> {
         Bug {
             name: "a compaction stops one revision early",
             change: |m, b| match m {
-                "etcdserverpb.KV/Compact" => changed(&b, |r: &mut pb::CompactionRequest| r.revision -= 1),
+                "etcdserverpb.KV/Compact" => {
+                    changed(&b, |r: &mut pb::CompactionRequest| r.revision -= 1)
+                }
                 _ => b,
             },
         },
@@ -149,7 +228,15 @@ fn bugs_seeded_on_purpose_are_caught() -> Result<()> {
     runtime()?.block_on(async {
         let mut missed = Vec::new();
         for bug in bugs() {
-            let outcome = run(Target::Etcd, 1, seed()?.unwrap_or_else(rand::random), 3 * STEPS, &coverage, Some(&bug)).await?;
+            let outcome = run(
+                Target::Etcd,
+                1,
+                seed()?.unwrap_or_else(rand::random),
+                3 * STEPS,
+                &coverage,
+                Some(&bug),
+            )
+            .await?;
             match outcome {
                 Outcome::Equal => missed.push(bug.name),
                 Outcome::Different(_) => eprintln!("caught: {}", bug.name),

@@ -1,8 +1,9 @@
 //! `/metrics`: etcd's names, with their types and labels.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use metastore_conformance::build::{all, delete, put, txn, watch};
 use metastore_conformance::{Setup, check_with};
 use metastore_proto::etcdserverpb::HashKvRequest;
@@ -34,10 +35,22 @@ const ABSENT: [(&str, &str); 8] = [
     ),
 ];
 
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What the names of the protocol begin with; others are a program's own.
+const OURS: [&str; 4] = ["etcd_", "grpc_", "process_", "os_"];
+
+#[derive(Debug, Default)]
 struct Family {
     kind: String,
     labels: BTreeSet<String>,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        self.labels
+            .iter()
+            .try_for_each(|label| write!(f, " {label}"))
+    }
 }
 
 fn families(page: &str) -> BTreeMap<String, Family> {
@@ -83,20 +96,34 @@ fn every_name_of_etcd_is_there_with_its_type_and_labels() -> Result<()> {
         t.watch().created(watch("a")).await?;
         t.unrecorded().http_get("/health").await?;
         let page = t.unrecorded().http_get("/metrics").await?.body;
-        for (name, family) in families(&page) {
-            let absent = ABSENT.iter().any(|(prefix, _)| name.starts_with(prefix));
-            if !absent
-                && (name.starts_with("etcd_")
-                    || name.starts_with("grpc_")
-                    || name.starts_with("process_")
-                    || name.starts_with("os_"))
-            {
-                t.record(
-                    format!("metric {name}"),
-                    format!("{} {:?}", family.kind, family.labels),
-                );
+        let mut found: BTreeMap<String, String> = families(&page)
+            .into_iter()
+            .filter(|(name, _)| OURS.iter().any(|start| name.starts_with(start)))
+            .filter(|(name, _)| !ABSENT.iter().any(|(start, _)| name.starts_with(start)))
+            .map(|(name, family)| (name, family.to_string()))
+            .collect();
+        let mut wrong = Vec::new();
+        for line in include_str!("metrics.txt").lines() {
+            let (name, wanted) = line.split_once(' ').context("a name and what it is")?;
+            match found.remove(name) {
+                None => wrong.push(format!("missing: {line}")),
+                Some(is) if is != wanted => {
+                    wrong.push(format!("{name}: wanted {wanted}, got {is}"))
+                }
+                Some(_) => {}
             }
         }
+        wrong.extend(
+            found
+                .iter()
+                .map(|(name, is)| format!("not one of etcd's: {name} {is}")),
+        );
+        ensure!(
+            wrong.is_empty(),
+            "{} metrics differ:\n{}",
+            wrong.len(),
+            wrong.join("\n")
+        );
         Ok(())
     })
 }

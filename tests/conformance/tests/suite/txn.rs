@@ -2,13 +2,16 @@
 
 use anyhow::Result;
 use metastore_conformance::build::{
-    IntoOp, all, compare, delete, delete_range, get, put, range, txn, unchanged_since,
+    IntoOp, all, compare, delete, delete_range, get, put, range, txn, unchanged_since, watch,
 };
 use metastore_conformance::{Session, check, expect};
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use metastore_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use metastore_proto::etcdserverpb::response_op::Response;
-use metastore_proto::etcdserverpb::{Compare, DeleteRangeRequest, PutRequest, RangeRequest};
+use metastore_proto::etcdserverpb::{
+    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest,
+    WatchCreateRequest,
+};
 
 const RESULTS: [CompareResult; 4] = [
     CompareResult::Equal,
@@ -425,6 +428,69 @@ fn nested_transactions_compare_before_anything_is_written() -> Result<()> {
             t.range(get("inner")).await?.kvs[0].value.as_ref(),
             b"then",
         )
+    })
+}
+
+#[test]
+fn a_key_put_by_one_nested_transaction_can_be_deleted_by_the_next() -> Result<()> {
+    check(async |t| {
+        t.put(put("a", "1")).await?;
+        let mut watching = t.watch();
+        let request = WatchCreateRequest {
+            prev_kv: true,
+            range_end: "\0".into(),
+            ..watch("a")
+        };
+        watching.created(request.clone()).await?;
+        let twice = || {
+            let first = txn([], [put("a", "2").op(), put("new", "1").op()], []);
+            let second = txn(
+                [],
+                [DeleteRangeRequest {
+                    prev_kv: true,
+                    ..delete_range("a", "o")
+                }
+                .op()],
+                [],
+            );
+            txn([], [first.op(), second.op(), all().op()], [])
+        };
+        t.txn(twice()).await?;
+        expect("left", t.range(all()).await?.count, 0)?;
+        let answer = watching.next().await?;
+        expect("events", answer.events.len(), 4)?;
+        let previous: Vec<i64> = answer
+            .events
+            .iter()
+            .map(|event| event.prev_kv.as_ref().map_or(0, |kv| kv.mod_revision))
+            .collect();
+        expect(
+            "prev_kv is of the revision before, not of the moment",
+            previous,
+            vec![2, 0, 2, 0],
+        )?;
+        let mut late = t.watch();
+        late.created(WatchCreateRequest {
+            start_revision: 3,
+            ..request
+        })
+        .await?;
+        late.next().await?;
+        t.txn(twice()).await?;
+        watching.next().await?;
+        t.range(RangeRequest {
+            revision: 3,
+            ..all()
+        })
+        .await?;
+        t.hash_kv(HashKvRequest { revision: 0 }).await?;
+        t.compact(CompactionRequest {
+            revision: 4,
+            physical: true,
+        })
+        .await?;
+        t.hash_kv(HashKvRequest { revision: 0 }).await?;
+        Ok(())
     })
 }
 

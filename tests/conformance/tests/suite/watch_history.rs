@@ -314,46 +314,56 @@ fn progress_is_notified_at_the_interval_set() -> Result<()> {
 }
 
 #[test]
-fn large_answers_are_fragmented_on_request() -> Result<()> {
-    // An answer is cut above the limit of a request plus 512 KiB.
-    check_with(
-        &Setup::single().flags(&["--max-request-bytes=220000"]),
-        async |t| {
-            let value = || vec![b'x'; 200_000];
-            for key in ["a", "b", "c", "d", "e", "f", "g"] {
-                t.put(put(key, value())).await?;
-            }
-            let mut fragmented = t.watch();
-            let request = WatchCreateRequest {
-                range_end: "\0".into(),
-                fragment: true,
-                ..from("\0", 1)
-            };
-            fragmented.created(request.clone()).await?;
-            let mut events = 0;
-            let mut fragments = 0;
-            loop {
-                // Which revisions come together depends on how far the watch was behind.
-                let answer = fragmented.next_unrecorded().await?;
-                events += answer.events.len();
-                fragments += usize::from(answer.fragment);
-                if events == 7 {
-                    ensure!(!answer.fragment, "the last part says that more follows");
-                    break;
-                }
-            }
-            expect("parts but the last", fragments, 2)?;
-            let mut whole = t.watch();
-            whole
-                .created(WatchCreateRequest {
-                    fragment: false,
-                    ..request
-                })
-                .await?;
-            let answer = whole.next().await?;
-            expect("whole", (answer.events.len(), answer.fragment), (7, false))
-        },
-    )
+fn a_revision_too_large_for_one_answer_is_fragmented_on_request() -> Result<()> {
+    check_with(&Setup::single(), async |t| {
+        // 7 values of 200 kB with as much of prev_kv are above the limit of a request (1.5 MiB) plus 512 KiB.
+        let keys = ["a", "b", "c", "d", "e", "f", "g"];
+        let puts = |byte: u8| keys.map(|key| put(key, vec![byte; 200_000]).op());
+        t.txn(txn([], puts(b'x'), [])).await?;
+        let mut fragmented = t.watch();
+        let request = WatchCreateRequest {
+            prev_kv: true,
+            fragment: true,
+            range_end: "\0".into(),
+            ..watch("\0")
+        };
+        fragmented.created(request.clone()).await?;
+        let mut whole = t.watch();
+        whole
+            .created(WatchCreateRequest {
+                fragment: false,
+                ..request.clone()
+            })
+            .await?;
+        t.txn(txn([], puts(b'y'), [])).await?;
+        let mut parts = Vec::new();
+        let mut more = true;
+        while more {
+            let answer = fragmented.next().await?;
+            parts.push(answer.events.len());
+            more = answer.fragment;
+        }
+        ensure!(
+            parts.len() > 1 && parts.iter().sum::<usize>() == 7,
+            "{parts:?}"
+        );
+        let answer = whole.next().await?;
+        expect("whole", (answer.events.len(), answer.fragment), (7, false))?;
+        // The same from history.
+        let mut late = t.watch();
+        late.created(WatchCreateRequest {
+            start_revision: 3,
+            ..request
+        })
+        .await?;
+        let mut events = 0;
+        while events < 7 {
+            let answer = late.next_unrecorded().await?;
+            events += answer.events.len();
+            expect("fragment", answer.fragment, events < 7)?;
+        }
+        Ok(())
+    })
 }
 
 #[test]
