@@ -1,5 +1,5 @@
 //! What the store costs, over the memory engine. Run with `cargo run --release --example bench_store -- [part]...`
-//! where a part is one of: put page count hot restart bytes compaction readers. Prints a line for each figure.
+//! where a part is one of: put-short put page count hot restart bytes compaction readers. Prints a line for each figure.
 
 #![allow(clippy::print_stdout)]
 
@@ -119,49 +119,60 @@ fn measure(name: &str, count: u64, run: impl FnOnce()) {
     );
 }
 
-fn put() {
-    let count = 1_000_000;
-    let value = [b'v'; 256];
-    for registry in [false, true] {
-        let name = if registry {
-            "41-byte keys"
-        } else {
-            "8-byte keys"
-        };
-        let bytes = |number: u64| {
-            if registry {
-                registry_key(number).into_bytes()
-            } else {
-                key(number).to_vec()
-            }
-        };
-        let mut bench = Bench::new(Options::default());
-        let keys: Vec<_> = (0..count).map(bytes).collect();
-        measure(&format!("put, sequential new, {name}"), count, || {
-            for key in &keys {
-                bench.put(key, &value);
-            }
-            bench.settle();
-        });
-        let mut random = SmallRng::seed_from_u64(1);
-        measure(&format!("put, random of 1 M, {name}"), count, || {
-            for _ in 0..count {
-                bench.put(&keys[random.random_range(0..count) as usize], &value);
-            }
-            bench.settle();
-        });
-        let mut bench = Bench::new(Options::default());
-        let mut order = keys;
-        for at in (1..order.len()).rev() {
-            order.swap(at, random.random_range(0..=at));
+/// About a million, and a power of two.
+const MILLION: u64 = 1 << 20;
+
+/// The number that comes at place `at` when all below a million come once, as if at random.
+fn shuffled(at: u64) -> u64 {
+    at.wrapping_mul(0x9e37_79b1) & (MILLION - 1)
+}
+
+fn short(number: u64, key: &mut Vec<u8>) {
+    key.extend_from_slice(&number.to_be_bytes());
+}
+
+/// As [`registry_key`], at the price of a copy.
+fn long(number: u64, key: &mut Vec<u8>) {
+    key.extend_from_slice(b"/registry/pods/namespace-000/pod-000000000");
+    let mut digits = |mut at: usize, mut number: u64| {
+        while number > 0 {
+            key[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            at -= 1;
         }
-        measure(&format!("put, random new, {name}"), count, || {
-            for key in &order {
-                bench.put(key, &value);
-            }
-            bench.settle();
-        });
-    }
+    };
+    digits(27, number % 100);
+    digits(41, number);
+}
+
+fn put(name: &str, fill: fn(u64, &mut Vec<u8>)) {
+    let value = [b'v'; 256];
+    let mut bench = Bench::new(Options::default());
+    let mut key = Vec::new();
+    let mut put = |bench: &mut Bench, number: u64| {
+        key.clear();
+        fill(number, &mut key);
+        bench.put(&key, &value);
+    };
+    measure(&format!("put, sequential new, {name}"), MILLION, || {
+        for number in 0..MILLION {
+            put(&mut bench, number);
+        }
+        bench.settle();
+    });
+    measure(&format!("put, random of 1 M, {name}"), MILLION, || {
+        for at in 0..MILLION {
+            put(&mut bench, shuffled(at));
+        }
+        bench.settle();
+    });
+    let mut bench = Bench::new(Options::default());
+    measure(&format!("put, random new, {name}"), MILLION, || {
+        for at in 0..MILLION {
+            put(&mut bench, shuffled(at));
+        }
+        bench.settle();
+    });
 }
 
 fn page() {
@@ -310,12 +321,13 @@ fn restart() {
             ..
         } = bench;
         drop((store, writer));
-        let start = Instant::now();
-        let (store, _writer) = Store::open(engine, Options::default()).expect("the store again");
-        let took = start.elapsed();
-        println!(
-            "restart of {} keys with {kept} older revision each: {took:.2?}",
-            store.key_count()
+        measure(
+            &format!("restart of 1 M keys with {kept} older revision each"),
+            1,
+            || {
+                let opened = Store::open(engine, Options::default()).expect("the store again");
+                assert_eq!(opened.0.key_count(), 1_000_000);
+            },
         );
     }
 }
@@ -456,8 +468,9 @@ fn readers() {
 }
 
 fn main() {
-    let parts: [(&str, fn()); 8] = [
-        ("put", put),
+    let parts: [(&str, fn()); 9] = [
+        ("put-short", || put("8-byte keys", short)),
+        ("put", || put("42-byte keys", long)),
         ("page", page),
         ("count", count),
         ("hot", hot),

@@ -33,4 +33,4 @@ pub use read::walk::Walk;
 pub use record::KeyValue;
 pub use revision::{REVISION_KEY_BYTES, Revision};
 pub use store::{Snapshot, Store};
-pub use write::{Deleted, Meta, Prior, Txn, Visited, Writer};
+pub use write::{Deleted, Meta, Prior, Replaced, Txn, Visited, Writer};

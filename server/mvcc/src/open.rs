@@ -8,7 +8,7 @@ use metastore_engine::{Engine, Space};
 
 use crate::Error;
 use crate::compaction::{FINISHED, SCHEDULED};
-use crate::index::{Entry, Older, Tree, Version, head};
+use crate::index::{Entry, Older, Tree, Version, head_of};
 use crate::meta_row::MetaRow;
 use crate::persister::APPLIED;
 use crate::revision::Revision;
@@ -127,9 +127,9 @@ impl Rows {
 
     /// The places of the rows, sorted by key and then by revision.
     fn sorted(&self) -> Vec<(u64, u32)> {
-        let head_of = |row: &Row| head(&self.key(row)[self.shared..]);
+        let head = |row: &Row| head_of(&self.key(row)[self.shared..]);
         let places = self.rows.iter().enumerate();
-        let mut order: Vec<_> = places.map(|(at, row)| (head_of(row), at as u32)).collect();
+        let mut order: Vec<_> = places.map(|(at, row)| (head(row), at as u32)).collect();
         order.sort_unstable_by(|a, b| {
             a.0.cmp(&b.0)
                 .then_with(|| {

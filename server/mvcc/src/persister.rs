@@ -339,8 +339,11 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Brings the recent changes back to their budget, a piece at a time, and frees each outside the lock.
+/// Brings the recent changes back to their budget, a piece at a time, and frees each outside the lock; frees what the
+/// value cache has evicted as well.
 fn evict(shared: &Shared) {
+    let evicted = shared.index.write().take_evicted();
+    drop(evicted);
     loop {
         let piece = shared.recent.write().evict(shared.options.recent_bytes);
         if piece.is_none() {

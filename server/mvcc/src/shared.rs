@@ -67,7 +67,12 @@ struct Cache {
     budget: usize,
     /// Leaves whose smallest key may be this one are next.
     hand: Box<[u8]>,
+    /// What has been evicted, to be freed by a thread that nobody waits for.
+    evicted: Vec<Arc<[u8]>>,
 }
+
+/// Beyond so many evicted values the writer frees them itself.
+const EVICTED: usize = 64 << 10;
 
 impl Shared {
     pub(crate) fn revision(&self) -> i64 {
@@ -191,10 +196,19 @@ impl Index {
                 && let Some(value) = leaf.entry_mut(at).value.take()
             {
                 freed += value.len();
+                self.cache.evicted.push(value);
             }
         }
         self.cache.bytes -= freed;
         self.cache.hand = fence.unwrap_or_default();
+        if self.cache.evicted.len() >= EVICTED {
+            self.cache.evicted.clear();
+        }
+    }
+
+    /// Takes the evicted values away; to be dropped without the lock.
+    pub(crate) fn take_evicted(&mut self) -> Vec<Arc<[u8]>> {
+        std::mem::take(&mut self.cache.evicted)
     }
 
     /// Visits the live entries of a range, of more than one key, in order.

@@ -47,12 +47,19 @@ impl Meta {
 }
 
 /// What a put replaced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prior {
     /// The key before the put; `None` when it did not exist.
     pub meta: Option<Meta>,
-    /// Its value, or where to find it: [`Txn::resolve`].
-    pub prev: Prev,
+    /// The way to its value: [`Txn::resolve`].
+    pub prev: Replaced,
+}
+
+/// The way to the key-value that a put of the open transaction has replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// The revision of the put.
+    pub(crate) by: Revision,
 }
 
 /// What a range deletion removed.
@@ -307,9 +314,16 @@ impl Txn<'_> {
         shared.must_fetch(revision).map(Some)
     }
 
-    /// The encoded `mvccpb.KeyValue` behind a [`Prev`].
-    pub fn resolve(&self, prev: &Prev) -> Result<Option<Arc<[u8]>>, Error> {
-        self.writer.shared.resolve(prev)
+    /// The encoded `mvccpb.KeyValue` that a put of this transaction has replaced; `None` when there was none.
+    pub fn resolve(&self, prev: &Replaced) -> Result<Option<Arc<[u8]>>, Error> {
+        let shared = &self.writer.shared;
+        let prev = {
+            let index = shared.index.read();
+            let event = index.open.get(prev.by.sub as usize);
+            let event = event.filter(|event| event.revision == prev.by);
+            event.map_or(Prev::None, |event| event.prev.clone())
+        };
+        shared.resolve(&prev)
     }
 
     /// Visits the keys of a range in order until the visitor breaks.

@@ -79,7 +79,10 @@ impl Entry {
         debug_assert!(self.current.revision() < version.revision());
         let superseded = std::mem::replace(&mut self.current, version);
         self.lease = lease;
-        self.older.get_or_insert_default().push(superseded);
+        match &mut self.older {
+            Some(older) => older.push(superseded),
+            None => self.older = Some(Box::new(Older::One(superseded))),
+        }
     }
 
     /// Removes up to `max` of what a compaction at main revision `at` does not keep, oldest first, and returns whether

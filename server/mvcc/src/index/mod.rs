@@ -12,7 +12,7 @@ mod tree_tests;
 mod write;
 
 pub(crate) use entry::{Entry, Version};
-pub(crate) use heads::head;
+pub(crate) use heads::head_of;
 pub(crate) use node::Leaf;
 pub(crate) use older::Older;
 pub(crate) use tree::{Pass, Tree};

@@ -6,12 +6,12 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::index::entry::Entry;
-use crate::index::heads::{Heads, shared_prefix};
+use crate::index::heads::{HEADS, Heads, shared_prefix};
 
 /// Entries in a leaf: as many as a word has bits.
-pub(crate) const LEAF: usize = 64;
-/// Children of an inner node.
-pub(crate) const FAN: usize = 64;
+pub(crate) const LEAF: usize = HEADS;
+/// Children of an inner node; there may be one more while it is being split.
+pub(crate) const FAN: usize = HEADS;
 /// Neighbours are joined when together they are no fuller than this.
 const JOINED: usize = 48;
 
@@ -211,7 +211,8 @@ impl Leaf {
     }
 
     fn rebuild_heads(&mut self) {
-        self.heads = Heads::build(self.entries.iter().map(|entry| &entry.key[..]));
+        self.heads
+            .rebuild(self.entries.iter().map(|entry| &entry.key[..]));
     }
 
     fn absorb(&mut self, mut right: Self) {
@@ -325,7 +326,8 @@ impl Inner {
     }
 
     fn rebuild_heads(&mut self) {
-        self.heads = Heads::build(self.separators.iter().map(|key| &key[..]));
+        self.heads
+            .rebuild(self.separators.iter().map(|key| &key[..]));
     }
 }
 

@@ -16,7 +16,9 @@ const CHUNK: usize = 256;
 /// Versions in ascending order of their revision.
 #[derive(Debug)]
 pub(crate) enum Older {
-    /// Most keys have one or two.
+    /// What most keys have: it needs no place elsewhere.
+    One(Version),
+    /// Some.
     Few(Vec<Version>),
     /// Many, in chunks that never move.
     Many(Chunks),
@@ -29,14 +31,11 @@ pub(crate) struct Chunks {
     skip: usize,
 }
 
-impl Default for Older {
-    fn default() -> Self {
-        Self::Few(Vec::with_capacity(1))
-    }
-}
-
 impl Older {
     pub(crate) fn from_sorted(versions: Vec<Version>) -> Self {
+        if let [version] = versions[..] {
+            return Self::One(version);
+        }
         if versions.len() <= FEW {
             return Self::Few(versions);
         }
@@ -46,6 +45,7 @@ impl Older {
 
     pub(crate) fn push(&mut self, version: Version) {
         match self {
+            Self::One(first) => *self = Self::Few(vec![*first, version]),
             Self::Few(versions) if versions.len() < FEW => {
                 if versions.len() == versions.capacity() {
                     versions.reserve_exact(versions.len().clamp(1, 8));
@@ -64,6 +64,7 @@ impl Older {
 
     pub(crate) fn is_empty(&self) -> bool {
         match self {
+            Self::One(_) => false,
             Self::Few(versions) => versions.is_empty(),
             Self::Many(chunks) => chunks.chunks.is_empty(),
         }
@@ -87,6 +88,17 @@ impl Older {
         out: &mut Vec<Version>,
     ) -> bool {
         match self {
+            Self::One(version) => {
+                if version.revision() >= keep_from {
+                    return true;
+                }
+                if max == 0 {
+                    return false;
+                }
+                out.push(*version);
+                *self = Self::Few(Vec::new());
+                true
+            }
             Self::Few(versions) => {
                 let garbage = versions.partition_point(|version| version.revision() < keep_from);
                 out.extend(versions.drain(..garbage.min(max)));
@@ -104,6 +116,7 @@ impl Older {
                 .checked_sub(1)
         };
         match self {
+            Self::One(version) => is_before(version).then_some(version),
             Self::Few(versions) => versions.get(last_of(versions)?),
             Self::Many(Chunks { chunks, skip }) => {
                 let chunk = chunks
@@ -166,15 +179,19 @@ mod tests {
     proptest! {
         #[test]
         fn it_answers_as_a_plain_vector_does(
-            steps in proptest::collection::vec((1..600usize, 0..900usize, 1..700usize), 1..12),
+            steps in proptest::collection::vec((prop_oneof![1..4usize, 1..600usize], 0..900usize, 0..700usize), 1..12),
             probes in proptest::collection::vec(0..4000i64, 20),
         ) {
-            let mut older = Older::default();
+            let mut older = Older::Few(Vec::new());
             let mut model: VecDeque<Version> = VecDeque::new();
             let mut next = 0;
             for (pushes, drains, max) in steps {
                 for _ in 0..pushes {
-                    older.push(version(next));
+                    if older.is_empty() {
+                        older = Older::One(version(next));
+                    } else {
+                        older.push(version(next));
+                    }
                     model.push_back(version(next));
                     next += 1;
                 }

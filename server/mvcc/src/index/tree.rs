@@ -198,7 +198,9 @@ fn edit_below(node: &mut Node, key: &[u8], edit: &mut Edit<'_>) -> (i64, Split) 
         Node::Inner(inner) => {
             let child = inner.child_of(key);
             let (change, split) = edit_below(&mut inner.children[child], key, edit);
-            inner.live[child] = inner.live[child].wrapping_add_signed(change);
+            if change != 0 {
+                inner.live[child] = inner.live[child].wrapping_add_signed(change);
+            }
             let split = split.and_then(|(key, right)| inner.insert_split(child, key, right));
             (change, split)
         }

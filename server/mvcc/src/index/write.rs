@@ -8,7 +8,7 @@ use crate::read::events::deletion_kv;
 use crate::record::{self, KeyValue};
 use crate::revision::Revision;
 use crate::shared::Index;
-use crate::write::{Meta, Prior};
+use crate::write::{Meta, Prior, Replaced};
 
 /// What was there before a write.
 struct Before {
@@ -26,19 +26,16 @@ impl Before {
         }
     }
 
-    fn prior(before: Option<&Self>) -> Prior {
-        match before.filter(|before| before.version.is_live()) {
-            None => Prior {
-                meta: None,
-                prev: Prev::None,
-            },
-            Some(before) => Prior {
-                meta: Some(Meta::of(&before.version, before.lease)),
-                prev: match &before.value {
-                    Some(kv) => Prev::Cached(Arc::clone(kv)),
-                    None => Prev::At(before.version.revision()),
-                },
-            },
+    fn meta(&self) -> Meta {
+        Meta::of(&self.version, self.lease)
+    }
+
+    /// The value goes over to the event as it is: to count another owner would cost a wait for memory.
+    fn into_prev(self) -> Prev {
+        match self.value {
+            _ if !self.version.is_live() => Prev::None,
+            Some(kv) => Prev::Cached(kv),
+            None => Prev::At(self.version.revision()),
         }
     }
 }
@@ -84,16 +81,20 @@ impl Index {
             .and_then(|before| before.value.as_ref())
             .map_or(0, |value| value.len());
         self.count_cached(if caches { kv.len() } else { 0 }, uncached);
-        let prior = Before::prior(before.as_ref());
+        let live = before.as_ref().filter(|before| before.version.is_live());
+        let meta = live.map(Before::meta);
         self.open.push(Event {
             kind: EventKind::Put,
             revision,
             key: record::key_range(&kv).expect("a record starts with its key"),
             kv,
-            prev: prior.prev.clone(),
+            prev: before.map_or(Prev::None, Before::into_prev),
             lease,
         });
-        prior
+        Prior {
+            meta,
+            prev: Replaced { by: revision },
+        }
     }
 
     /// Deletes a key at `revision`; says what it was, or `None` when there was no such key.
@@ -128,16 +129,16 @@ impl Index {
         self.tip = revision.main;
         self.count_write(&version, Some(&before.version));
         self.count_cached(0, before.value.as_ref().map_or(0, |value| value.len()));
-        let prior = Before::prior(Some(&before));
+        let meta = before.meta();
         self.open.push(Event {
             kind: EventKind::Delete,
             revision,
             kv: deletion_kv(scratch, revision.main),
             key: record::key_range(scratch).expect("a record starts with its key"),
-            prev: prior.prev,
+            prev: before.into_prev(),
             lease: 0,
         });
-        prior.meta
+        Some(meta)
     }
 }
 

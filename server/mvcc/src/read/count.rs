@@ -15,7 +15,7 @@ use crate::revision::Revision;
 use crate::shared::{Index, Shared};
 
 /// Correcting for one change costs as much as walking over so many keys.
-const WALKED_PER_CHANGE: u64 = 48;
+const WALKED_PER_CHANGE: u64 = 16;
 /// Changes or keys handled per lock.
 const STEP: u64 = 128;
 
