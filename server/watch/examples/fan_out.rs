@@ -97,6 +97,13 @@ impl Load {
     }
 
     fn run(&self) {
+        // A part of a name as argument runs only those loads that have it.
+        if !std::env::args()
+            .skip(1)
+            .all(|wanted| self.name.contains(&wanted))
+        {
+            return;
+        }
         let (baseline, _) = self.measure(0);
         let (cost, took) = self.measure(self.streams);
         let per_commit =

@@ -30,9 +30,6 @@ const PUMP: EventLimits = EventLimits {
     with_prev: true,
 };
 
-/// When so many revisions wait to be matched, they are not matched: the streams look through them, each at its pace.
-const MAX_GAP: i64 = 200_000;
-
 /// All watches of a member. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub {
@@ -286,9 +283,6 @@ impl Core {
 
     /// The commits after `matched`, or the revision up to which they are not to be had one by one.
     fn find(&self, matched: i64, target: i64) -> Result<History, i64> {
-        if target - matched > MAX_GAP {
-            return Err(target);
-        }
         match self.source.history(matched + 1, &PUMP) {
             Ok(history) if history.through > matched => Ok(history),
             Err(HistoryError::Compacted(revision)) if revision > matched + 1 => Err(revision - 1),
