@@ -8,8 +8,11 @@ use bytes::Bytes;
 use metastore_harness::Target;
 use metastore_proto::etcdserverpb::watch_request::RequestUnion;
 use metastore_proto::etcdserverpb::{
-    LeaseRevokeRequest, LeaseTimeToLiveRequest, WatchCancelRequest, WatchCreateRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, ResponseHeader, WatchCancelRequest,
+    WatchCreateRequest,
 };
+
+use tonic::Status;
 
 use crate::build;
 use crate::coverage::Coverage;
@@ -197,59 +200,8 @@ impl Driver {
 
     /// Makes the call; a refusal is an answer like any other, an error here is a broken stream.
     async fn perform(&mut self, step: &Step) -> Result<()> {
-        let t = &self.session;
         let header = match step {
-            Step::Range(request) => t
-                .range(request.clone())
-                .await
-                .ok()
-                .and_then(|answer| answer.header),
-            Step::Put(request) => t
-                .put(request.clone())
-                .await
-                .ok()
-                .and_then(|answer| answer.header),
-            Step::Delete(request) => t
-                .delete(request.clone())
-                .await
-                .ok()
-                .and_then(|answer| answer.header),
-            Step::Txn(request) => t
-                .txn(request.clone())
-                .await
-                .ok()
-                .and_then(|answer| answer.header),
-            Step::RangeStream(request) => {
-                let _ = t.range_stream(request.clone()).await;
-                None
-            }
-            Step::HashKv(request) => t
-                .hash_kv(*request)
-                .await
-                .ok()
-                .and_then(|answer| answer.header),
-            Step::Grant { ttl, id } => t
-                .lease_grant(*ttl, *id)
-                .await
-                .ok()
-                .and_then(|answer| answer.header),
-            Step::Revoke(id) => t
-                .lease_revoke(LeaseRevokeRequest { id: *id })
-                .await
-                .ok()
-                .and_then(|answer| answer.header),
             Step::KeepAlive(id) => self.keep_alive.renew(*id).await?.header,
-            Step::TimeToLive { id, keys } => {
-                let request = LeaseTimeToLiveRequest {
-                    id: *id,
-                    keys: *keys,
-                };
-                t.lease_time_to_live(request)
-                    .await
-                    .ok()
-                    .and_then(|answer| answer.header)
-            }
-            Step::Leases => t.leases().await.ok().and_then(|answer| answer.header),
             Step::Compact(request) => {
                 // A watch that is behind may or may not be overtaken by the compaction.
                 for stream in 0..STREAMS {
@@ -269,20 +221,48 @@ impl Driver {
             }
             Step::CancelWatch { stream, watch_id } => {
                 self.settle(*stream).await?;
-                let cancel = RequestUnion::CancelRequest(WatchCancelRequest {
-                    watch_id: *watch_id,
-                });
-                match self.streams[*stream].has(*watch_id) {
-                    true => self.streams[*stream].cancel_among(*watch_id).await?.header,
-                    false => self.streams[*stream].send(cancel).await.map(|()| None)?,
+                let stream = &mut self.streams[*stream];
+                if stream.has(*watch_id) {
+                    stream.cancel_among(*watch_id).await?.header
+                } else {
+                    let cancel = WatchCancelRequest {
+                        watch_id: *watch_id,
+                    };
+                    stream.send(RequestUnion::CancelRequest(cancel)).await?;
+                    None
                 }
             }
             Step::Settle { stream } => self.settle(*stream).await.map(|()| None)?,
+            step => self.call(step).await.ok().flatten(),
         };
         self.revision = self
             .revision
             .max(header.map_or(0, |header| header.revision));
         Ok(())
+    }
+
+    /// The calls that are one request and one answer.
+    async fn call(&self, step: &Step) -> Result<Option<ResponseHeader>, Status> {
+        let t = &self.session;
+        Ok(match step {
+            Step::Range(request) => t.range(request.clone()).await?.header,
+            Step::RangeStream(request) => t.range_stream(request.clone()).await.map(|_| None)?,
+            Step::Put(request) => t.put(request.clone()).await?.header,
+            Step::Delete(request) => t.delete(request.clone()).await?.header,
+            Step::Txn(request) => t.txn(request.clone()).await?.header,
+            Step::HashKv(request) => t.hash_kv(*request).await?.header,
+            Step::Grant { ttl, id } => t.lease_grant(*ttl, *id).await?.header,
+            Step::Revoke(id) => t.lease_revoke(LeaseRevokeRequest { id: *id }).await?.header,
+            Step::TimeToLive { id, keys } => {
+                let request = LeaseTimeToLiveRequest {
+                    id: *id,
+                    keys: *keys,
+                };
+                t.lease_time_to_live(request).await?.header
+            }
+            Step::Leases => t.leases().await?.header,
+            _ => None,
+        })
     }
 
     /// Waits until the stream has told everything, also to watches that start in the future.

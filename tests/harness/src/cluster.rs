@@ -249,14 +249,13 @@ impl Drop for Cluster {
         for member in &mut self.members {
             member.process = None;
         }
-        if std::thread::panicking() || std::env::var_os("METASTORE_TEST_KEEP").is_some() {
-            if let Some(folder) = self.folder.take() {
-                eprintln!(
-                    "{}: data and logs are kept in {}",
-                    self.target,
-                    folder.keep().display()
-                );
-            }
+        let keep = std::thread::panicking() || std::env::var_os("METASTORE_TEST_KEEP").is_some();
+        if keep && let Some(folder) = self.folder.take() {
+            eprintln!(
+                "{}: data and logs are kept in {}",
+                self.target,
+                folder.keep().display()
+            );
         }
     }
 }

@@ -17,10 +17,10 @@ fn three() -> Setup {
 async fn another_leader(t: &Session, old: usize) -> Result<usize> {
     let start = Instant::now();
     loop {
-        if let Ok(leader) = t.cluster().await.leader().await {
-            if leader != old {
-                return Ok(leader);
-            }
+        if let Ok(leader) = t.cluster().await.leader().await
+            && leader != old
+        {
+            return Ok(leader);
         }
         ensure!(start.elapsed() < Duration::from_secs(30), "no new leader");
         tokio::time::sleep(Duration::from_millis(50)).await;

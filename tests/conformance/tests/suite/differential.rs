@@ -123,7 +123,7 @@ fn watch(method: &str, body: Bytes, change: fn(&mut pb::WatchCreateRequest)) -> 
 }
 
 /// Mistakes a server could make, made by changing what it is asked.
-fn bugs() -> Vec<Bug> {
+fn reading_and_writing() -> Vec<Bug> {
     vec![
         Bug {
             name: "limit is off by one",
@@ -183,6 +183,11 @@ fn bugs() -> Vec<Bug> {
                 })
             },
         },
+    ]
+}
+
+fn watching_deleting_and_compacting() -> Vec<Bug> {
+    vec![
         Bug {
             name: "a watch misses its first revision",
             change: |m, b| {
@@ -227,7 +232,10 @@ fn bugs_seeded_on_purpose_are_caught() -> Result<()> {
     let coverage = Arc::new(Mutex::new(Coverage::default()));
     runtime()?.block_on(async {
         let mut missed = Vec::new();
-        for bug in bugs() {
+        for bug in reading_and_writing()
+            .into_iter()
+            .chain(watching_deleting_and_compacting())
+        {
             let outcome = run(
                 Target::Etcd,
                 1,

@@ -145,7 +145,7 @@ fn lists_are_paged_at_the_first_pages_revision() -> Result<()> {
         t.put(put("/registry/podz", "not a pod")).await?;
         let first = t.range(list(10, 0)).await?;
         expect("more, count", (first.more, first.count), (true, 25))?;
-        let revision = first.header.clone().unwrap_or_default().revision;
+        let revision = first.header.unwrap_or_default().revision;
         t.txn(update("/registry/pods/default/p999", "{}", 0, 0))
             .await?;
         t.txn(remove("/registry/pods/default/p012", 14)).await?;

@@ -460,7 +460,7 @@ fn pages_of_a_pinned_revision_fit_together() -> Result<()> {
                 ..prefix("p/")
             })
             .await?;
-        let revision = first.header.clone().unwrap_or_default().revision;
+        let revision = first.header.unwrap_or_default().revision;
         t.delete(delete("p/15")).await?;
         t.put(put("p/99", "new")).await?;
         let mut seen = first.kvs.clone();
