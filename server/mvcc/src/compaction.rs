@@ -202,8 +202,10 @@ fn compact(shared: &Shared, from: i64, to: i64) -> Result<Ended, Error> {
     };
     let whole = shared.hash_before_compaction(from, to)?;
     while changes.collect(shared)? {
+        // What has not been hashed yet stays until it has.
+        let below = changes.next.unwrap_or(Revision::start_of(to + 1));
         for some in changes.keys.chunks(KEYS_PER_LOCK) {
-            if !clean(shared, some, to) {
+            if !clean(shared, some, (to, below)) {
                 return Ok(Ended::Stopped);
             }
         }
@@ -285,15 +287,16 @@ impl Changes {
     }
 }
 
-/// Removes the garbage of some keys from the index and then from the engine.
-fn clean(shared: &Shared, keys: &[Box<[u8]>], to: i64) -> bool {
+/// Removes the garbage of some keys from the index and then from the engine: what a compaction at the first bound does
+/// not keep and what was written before the second.
+fn clean(shared: &Shared, keys: &[Box<[u8]>], bounds: (i64, Revision)) -> bool {
     let mut garbage = Vec::with_capacity(VERSIONS_PER_LOCK);
     let mut batch = Batch::new();
     let mut rest = keys;
     while !rest.is_empty() {
         garbage.clear();
         batch.clear();
-        rest = clean_some(&mut shared.index.write(), rest, to, &mut garbage);
+        rest = clean_some(&mut shared.index.write(), rest, bounds, &mut garbage);
         for version in &garbage {
             let key = version.revision().to_key();
             batch.delete(Space::Record, &key);
@@ -314,7 +317,7 @@ fn clean(shared: &Shared, keys: &[Box<[u8]>], to: i64) -> bool {
 fn clean_some<'k>(
     index: &mut Index,
     keys: &'k [Box<[u8]>],
-    to: i64,
+    bounds: (i64, Revision),
     garbage: &mut Vec<Version>,
 ) -> &'k [Box<[u8]>] {
     for (at, key) in keys.iter().enumerate() {
@@ -323,8 +326,8 @@ fn clean_some<'k>(
         };
         let left = VERSIONS_PER_LOCK.saturating_sub(garbage.len());
         let before = garbage.len();
-        let done = left > 0 && entry.drain_garbage(to, left, garbage);
-        if done && entry.is_garbage(to) {
+        let done = left > 0 && entry.drain_garbage(bounds, left, garbage);
+        if done && entry.is_garbage(bounds) {
             garbage.push(entry.current);
             index.tree.remove(key);
         }

@@ -156,8 +156,7 @@ impl Shared {
         let mut any = false;
         let mut scan = Scan::new(Span::decode(b"\0", b"\0"), at, Direction::Up);
         while !scan.is_done() {
-            let index = self.index.read();
-            scan.step(self, &index, &mut |_| {
+            scan.step(self, 1, &mut |_| {
                 any = true;
                 Next::Stop
             })?;

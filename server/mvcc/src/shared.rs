@@ -174,10 +174,10 @@ impl Index {
         self.cache.budget > 0
     }
 
-    /// Puts a value read from the engine into the cache, if its key still has it.
+    /// Puts a value read from the engine into the cache, if its key still has it and no reader is in the way.
     pub(crate) fn admit(&mut self, key: &[u8], revision: Revision, kv: Arc<[u8]>) {
         let bytes = kv.len();
-        let Some(entry) = self.tree.get_mut(key) else {
+        let Some(entry) = self.tree.try_get_mut(key) else {
             return;
         };
         if entry.value.is_none() && entry.current.revision() == revision && entry.is_live() {
@@ -186,9 +186,13 @@ impl Index {
         }
     }
 
-    /// Visits one leaf: values read since the last visit stay, others go.
+    /// Visits one leaf: values read since the last visit stay, others go. One that a reader is going through is left alone.
     fn sweep(&mut self) {
         let (leaf, fence) = self.tree.leaf_mut(&self.cache.hand);
+        self.cache.hand = fence.unwrap_or_default();
+        let Some(leaf) = Arc::get_mut(leaf) else {
+            return;
+        };
         let touched = leaf.take_touched();
         let mut freed = 0;
         for at in 0..leaf.entries().len() {
@@ -200,7 +204,6 @@ impl Index {
             }
         }
         self.cache.bytes -= freed;
-        self.cache.hand = fence.unwrap_or_default();
         if self.cache.evicted.len() >= EVICTED {
             self.cache.evicted.clear();
         }
@@ -217,7 +220,7 @@ impl Index {
         span: Span<'_>,
         visit: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
     ) {
-        self.tree.walk(
+        let _ = self.tree.walk(
             span.from,
             span.bound(),
             Pass::DeadSubtrees,

@@ -335,32 +335,21 @@ impl Txn<'_> {
     ) -> Result<(), Error> {
         let shared = &*self.writer.shared;
         let mut scan = Scan::new(Span::decode(key, end), self.revision(), Direction::Up);
-        let mut keys: Vec<u8> = Vec::new();
-        let mut met: Vec<(usize, Meta, Option<Arc<[u8]>>)> = Vec::new();
-        while !scan.is_done() {
-            keys.clear();
-            met.clear();
-            let index = shared.index.read();
-            scan.step(shared, &index, &mut |found| {
-                keys.extend_from_slice(&found.entry.key);
-                let meta = Meta::of(found.version, found.entry.lease);
-                met.push((keys.len(), meta, found.value.cloned()));
-                Next::Go(found.entry.key.len())
-            })?;
-            drop(index);
-            let mut start = 0;
-            for (key_end, meta, value) in &met {
-                let visited = Visited {
-                    key: &keys[start..*key_end],
-                    meta: *meta,
-                    value: value.as_ref(),
+        let mut broken = ControlFlow::Continue(());
+        while !scan.is_done() && broken.is_continue() {
+            scan.step(shared, usize::MAX, &mut |found| {
+                broken = visit(Visited {
+                    key: &found.entry.key,
+                    meta: Meta::of(found.version, found.entry.lease),
+                    value: found.value,
                     shared,
-                };
-                if visit(visited).is_break() {
-                    return Ok(());
+                });
+                if broken.is_continue() {
+                    Next::Go(0)
+                } else {
+                    Next::Stop
                 }
-                start = *key_end;
-            }
+            })?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Version {
 }
 
 /// A key with its versions. Its size counts: there may be tens of millions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) key: Box<[u8]>,
     /// The encoded key-value of `current`: a cache, never of a deletion.
@@ -85,12 +85,17 @@ impl Entry {
         }
     }
 
-    /// Removes up to `max` of what a compaction at main revision `at` does not keep, oldest first, and returns whether
-    /// that was all. When the entry itself is not kept either, it is left with `current` alone: see [`Entry::is_garbage`].
+    /// Removes up to `max` of what a compaction at main revision `at` does not keep and what was written before `below`,
+    /// oldest first, and returns whether that was all. When the entry itself is not kept either, it is left with `current` alone: see [`Entry::is_garbage`].
     ///
     /// Kept are the newest version at or before `at` and all later ones; a deletion only if written by `at` itself
     /// (etcd's `key_index.go`, which lets a watcher that starts at `at` see it).
-    pub(crate) fn drain_garbage(&mut self, at: i64, max: usize, out: &mut Vec<Version>) -> bool {
+    pub(crate) fn drain_garbage(
+        &mut self,
+        (at, below): (i64, Revision),
+        max: usize,
+        out: &mut Vec<Version>,
+    ) -> bool {
         let Some(older) = &mut self.older else {
             return true;
         };
@@ -106,15 +111,18 @@ impl Entry {
                 },
             }
         };
-        let done = older.drain_before(keep_from, max, out);
+        let done = older.drain_before(keep_from.min(below), max, out);
         if older.is_empty() {
             self.older = None;
         }
         done
     }
 
-    /// Whether a compaction at `at` removes the key altogether.
-    pub(crate) fn is_garbage(&self, at: i64) -> bool {
-        !self.is_live() && self.current.main < at && self.older.is_none()
+    /// Whether a compaction at `at` removes the key altogether, its last change having been made before `below`.
+    pub(crate) fn is_garbage(&self, (at, below): (i64, Revision)) -> bool {
+        !self.is_live()
+            && self.current.main < at
+            && self.current.revision() < below
+            && self.older.is_none()
     }
 }

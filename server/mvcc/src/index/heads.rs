@@ -13,7 +13,7 @@ pub(crate) const HEADS: usize = 64;
 
 /// Search aid over the sorted keys of one node; the keys themselves are the node's. Lies inside the node, so that a
 /// search has one place to look at.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Heads {
     len: usize,
     prefix: Box<[u8]>,

@@ -3,6 +3,7 @@
 //! Promises: each knows how to find, insert, split and join; a leaf tells live entries from deleted ones by one
 //! bit each. Must not know versions beyond that bit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::index::entry::Entry;
@@ -18,8 +19,8 @@ const JOINED: usize = 48;
 /// A subtree.
 #[derive(Debug)]
 pub(crate) enum Node {
-    /// Entries.
-    Leaf(Box<Leaf>),
+    /// Entries. A reader may hold on to a leaf while it goes through it; a writer then changes a copy.
+    Leaf(Arc<Leaf>),
     /// Subtrees.
     Inner(Box<Inner>),
 }
@@ -47,6 +48,17 @@ pub(crate) struct Inner {
     pub(crate) children: Vec<Node>,
     /// Live entries below each child.
     pub(crate) live: Vec<u64>,
+}
+
+impl Clone for Leaf {
+    fn clone(&self) -> Self {
+        Self {
+            heads: self.heads.clone(),
+            entries: self.entries.clone(),
+            live: self.live,
+            touched: AtomicU64::new(self.touched.load(Relaxed)),
+        }
+    }
 }
 
 /// The bits below `at`.
@@ -166,7 +178,7 @@ impl Leaf {
         }
         let left_last = &self.entries[self.entries.len() - 1].key;
         let separator = separator(left_last, &right.entries[0].key);
-        Some((separator, Node::Leaf(Box::new(right))))
+        Some((separator, Node::Leaf(Arc::new(right))))
     }
 
     pub(crate) fn remove(&mut self, at: usize) -> Entry {
@@ -313,7 +325,9 @@ impl Inner {
         self.heads.remove(left);
         self.live[left] += self.live.remove(left + 1);
         match (&mut self.children[left], right) {
-            (Node::Leaf(leaf), Node::Leaf(right)) => leaf.absorb(*right),
+            (Node::Leaf(leaf), Node::Leaf(right)) => {
+                Arc::make_mut(leaf).absorb(Arc::unwrap_or_clone(right));
+            }
             (Node::Inner(inner), Node::Inner(mut right)) => {
                 inner.separators.push(separator);
                 inner.separators.append(&mut right.separators);

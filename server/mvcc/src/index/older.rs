@@ -4,6 +4,7 @@
 //! removed. A key with a million of them is no slower than one with ten. Must not know the engine or the index.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::index::entry::Version;
 use crate::revision::Revision;
@@ -14,7 +15,7 @@ const FEW: usize = 64;
 const CHUNK: usize = 256;
 
 /// Versions in ascending order of their revision.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Older {
     /// What most keys have: it needs no place elsewhere.
     One(Version),
@@ -24,10 +25,10 @@ pub(crate) enum Older {
     Many(Chunks),
 }
 
-/// All chunks but the last are full; `skip` versions of the first are gone.
-#[derive(Debug, Default)]
+/// Chunks of versions; `skip` versions of the first are gone. A copy shares the chunks.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Chunks {
-    chunks: VecDeque<Vec<Version>>,
+    chunks: VecDeque<Arc<Vec<Version>>>,
     skip: usize,
 }
 
@@ -39,7 +40,8 @@ impl Older {
         if versions.len() <= FEW {
             return Self::Few(versions);
         }
-        let chunks = versions.chunks(CHUNK).map(<[Version]>::to_vec).collect();
+        let chunks = versions.chunks(CHUNK).map(|some| Arc::new(some.to_vec()));
+        let chunks = chunks.collect();
         Self::Many(Chunks { chunks, skip: 0 })
     }
 
@@ -54,7 +56,7 @@ impl Older {
             }
             Self::Few(versions) => {
                 let mut chunks = Chunks::default();
-                chunks.chunks.push_back(std::mem::take(versions));
+                chunks.chunks.push_back(Arc::new(std::mem::take(versions)));
                 chunks.push(version);
                 *self = Self::Many(chunks);
             }
@@ -133,11 +135,11 @@ impl Older {
 impl Chunks {
     fn push(&mut self, version: Version) {
         match self.chunks.back_mut() {
-            Some(last) if last.len() < last.capacity() => last.push(version),
+            Some(last) if last.len() < CHUNK => Arc::make_mut(last).push(version),
             _ => {
                 let mut chunk = Vec::with_capacity(CHUNK);
                 chunk.push(version);
-                self.chunks.push_back(chunk);
+                self.chunks.push_back(Arc::new(chunk));
             }
         }
     }

@@ -4,6 +4,7 @@
 //! inserted in order leave full nodes. Must not know versions, the engine or locks.
 
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use crate::index::entry::Entry;
 use crate::index::node::{FAN, Inner, Leaf, Node, Split, separator};
@@ -27,14 +28,14 @@ pub(crate) enum Pass {
 }
 
 /// What a walk calls with each leaf and the entries of it that are in range.
-pub(crate) type Visit<'v> = dyn FnMut(&Leaf, Range<usize>) -> ControlFlow<()> + 'v;
+pub(crate) type Visit<'v> = dyn FnMut(&Arc<Leaf>, Range<usize>) -> ControlFlow<()> + 'v;
 /// What an edit calls: with the entry to change it, or without one to make it.
 pub(crate) type Edit<'e> = dyn FnMut(Option<&mut Entry>) -> Option<Entry> + 'e;
 
 impl Default for Tree {
     fn default() -> Self {
         Self {
-            root: Node::Leaf(Box::default()),
+            root: Node::Leaf(Arc::default()),
         }
     }
 }
@@ -55,7 +56,7 @@ impl Tree {
             if let (Some(last), Some(_)) = (leaf.last(), entries.peek()) {
                 last_key.clone_from(&last.key);
             }
-            nodes.push(Node::Leaf(Box::new(Leaf::from_sorted(leaf))));
+            nodes.push(Node::Leaf(Arc::new(Leaf::from_sorted(leaf))));
         }
         while nodes.len() > 1 {
             (nodes, separators) = next_level(nodes, separators);
@@ -88,12 +89,12 @@ impl Tree {
     }
 
     /// The leaf that holds `key`, and its place there.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<(&Leaf, usize)> {
+    pub(crate) fn find(&self, key: &[u8]) -> Option<(&Arc<Leaf>, usize)> {
         let mut node = &self.root;
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.child_of(key)],
-                Node::Leaf(leaf) => return leaf.search(key).ok().map(|at| (&**leaf, at)),
+                Node::Leaf(leaf) => return leaf.search(key).ok().map(|at| (leaf, at)),
             }
         }
     }
@@ -106,11 +107,18 @@ impl Tree {
     pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
         let (leaf, _) = self.leaf_mut(key);
         let at = leaf.search(key).ok()?;
-        Some(leaf.entry_mut(at))
+        Some(Arc::make_mut(leaf).entry_mut(at))
+    }
+
+    /// As [`Tree::get_mut`], unless a reader is just going through the leaf.
+    pub(crate) fn try_get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        let (leaf, _) = self.leaf_mut(key);
+        let at = leaf.search(key).ok()?;
+        Some(Arc::get_mut(leaf)?.entry_mut(at))
     }
 
     /// The leaf where `key` is or would be, and the smallest key that the next leaf may have.
-    pub(crate) fn leaf_mut(&mut self, key: &[u8]) -> (&mut Leaf, Option<Box<[u8]>>) {
+    pub(crate) fn leaf_mut(&mut self, key: &[u8]) -> (&mut Arc<Leaf>, Option<Box<[u8]>>) {
         let mut node = &mut self.root;
         let mut fence: Option<Box<[u8]>> = None;
         loop {
@@ -151,9 +159,16 @@ impl Tree {
         removed
     }
 
-    /// Visits the entries with `from <= key`, and `key < to` if given, leaf by leaf in order.
-    pub(crate) fn walk(&self, from: &[u8], to: Option<&[u8]>, pass: Pass, visit: &mut Visit<'_>) {
-        let _ = walk_below(&self.root, Some(from), to, pass, visit);
+    /// Visits the entries with `from <= key`, and `key < to` if given, leaf by leaf in order; says whether `visit` has
+    /// ended it.
+    pub(crate) fn walk(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        pass: Pass,
+        visit: &mut Visit<'_>,
+    ) -> ControlFlow<()> {
+        told(walk_below(&self.root, Some(from), to, pass, visit))
     }
 
     /// As [`Tree::walk`], with the leaves in descending order.
@@ -163,8 +178,8 @@ impl Tree {
         to: Option<&[u8]>,
         pass: Pass,
         visit: &mut Visit<'_>,
-    ) {
-        let _ = walk_back_below(&self.root, from, to, pass, visit);
+    ) -> ControlFlow<()> {
+        told(walk_back_below(&self.root, from, to, pass, visit))
     }
 }
 
@@ -186,12 +201,16 @@ fn edit_below(node: &mut Node, key: &[u8], edit: &mut Edit<'_>) -> (i64, Split) 
     match node {
         Node::Leaf(leaf) => match leaf.search(key) {
             Ok(at) => {
+                let leaf = Arc::make_mut(leaf);
                 let made = edit(Some(leaf.entry_mut(at)));
                 debug_assert!(made.is_none(), "the key has its entry");
                 (leaf.refresh_live(at), None)
             }
             Err(at) => match edit(None) {
-                Some(entry) => (i64::from(entry.is_live()), leaf.insert(at, entry)),
+                Some(entry) => {
+                    let live = i64::from(entry.is_live());
+                    (live, Arc::make_mut(leaf).insert(at, entry))
+                }
                 None => (0, None),
             },
         },
@@ -211,7 +230,7 @@ fn remove_below(node: &mut Node, key: &[u8]) -> Option<Entry> {
     match node {
         Node::Leaf(leaf) => {
             let at = leaf.search(key).ok()?;
-            Some(leaf.remove(at))
+            Some(Arc::make_mut(leaf).remove(at))
         }
         Node::Inner(inner) => {
             let child = inner.child_of(key);
@@ -223,13 +242,28 @@ fn remove_below(node: &mut Node, key: &[u8]) -> Option<Entry> {
     }
 }
 
+/// Why a walk ends before the end of the tree.
+enum Ended {
+    /// The range ends.
+    Range,
+    /// The visitor has had enough.
+    Visitor,
+}
+
+fn told(ended: ControlFlow<Ended>) -> ControlFlow<()> {
+    match ended {
+        ControlFlow::Break(Ended::Visitor) => ControlFlow::Break(()),
+        ControlFlow::Break(Ended::Range) | ControlFlow::Continue(()) => ControlFlow::Continue(()),
+    }
+}
+
 fn walk_below(
     node: &Node,
     from: Option<&[u8]>,
     to: Option<&[u8]>,
     pass: Pass,
     visit: &mut Visit<'_>,
-) -> ControlFlow<()> {
+) -> ControlFlow<Ended> {
     match node {
         Node::Leaf(leaf) => {
             let entries = leaf.entries();
@@ -241,10 +275,10 @@ fn walk_below(
                 _ => entries.len(),
             };
             if start < end {
-                visit(leaf, start..end)?;
+                visit(leaf, start..end).map_break(|()| Ended::Visitor)?;
             }
             if end < entries.len() {
-                return ControlFlow::Break(());
+                return ControlFlow::Break(Ended::Range);
             }
         }
         Node::Inner(inner) => {
@@ -254,7 +288,7 @@ fn walk_below(
                     && let (Some(to), Some(fence)) = (to, inner.right_fence(child - 1))
                     && fence >= to
                 {
-                    return ControlFlow::Break(());
+                    return ControlFlow::Break(Ended::Range);
                 }
                 if pass == Pass::DeadSubtrees && inner.live[child] == 0 {
                     continue;
@@ -273,7 +307,7 @@ fn walk_back_below(
     to: Option<&[u8]>,
     pass: Pass,
     visit: &mut Visit<'_>,
-) -> ControlFlow<()> {
+) -> ControlFlow<Ended> {
     match node {
         Node::Leaf(leaf) => {
             let end = to.map_or(leaf.entries().len(), |key| {
@@ -281,17 +315,17 @@ fn walk_back_below(
             });
             let start = leaf.search(from).unwrap_or_else(|at| at);
             if start < end {
-                visit(leaf, start..end)?;
+                visit(leaf, start..end).map_break(|()| Ended::Visitor)?;
             }
             if start > 0 {
-                return ControlFlow::Break(());
+                return ControlFlow::Break(Ended::Range);
             }
         }
         Node::Inner(inner) => {
             let last = to.map_or(inner.children.len() - 1, |key| inner.child_of(key));
             for child in (0..=last).rev() {
                 if child < last && inner.right_fence(child).is_some_and(|fence| fence <= from) {
-                    return ControlFlow::Break(());
+                    return ControlFlow::Break(Ended::Range);
                 }
                 if pass == Pass::DeadSubtrees && inner.live[child] == 0 {
                     continue;

@@ -39,7 +39,7 @@ fn set(tree: &mut Tree, key: &[u8], number: i64, live: bool) {
 
 fn keys(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>, i64)> {
     let mut keys = Vec::new();
-    tree.walk(from, to, pass, &mut |leaf, range| {
+    let _ = tree.walk(from, to, pass, &mut |leaf, range| {
         for entry in &leaf.entries()[range] {
             if pass == Pass::Nothing || entry.is_live() {
                 keys.push((entry.key.to_vec(), entry.current.main));
@@ -52,7 +52,7 @@ fn keys(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>
 
 fn keys_back(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>, i64)> {
     let mut keys = Vec::new();
-    tree.walk_back(from, to, pass, &mut |leaf, range| {
+    let _ = tree.walk_back(from, to, pass, &mut |leaf, range| {
         for entry in leaf.entries()[range].iter().rev() {
             if pass == Pass::Nothing || entry.is_live() {
                 keys.push((entry.key.to_vec(), entry.current.main));
@@ -174,7 +174,7 @@ fn keys_in_order_leave_full_leaves() {
         set(&mut tree, &number.to_be_bytes(), 1, true);
     }
     let mut leaves = 0;
-    tree.walk(b"", None, Pass::Nothing, &mut |_, _| {
+    let _ = tree.walk(b"", None, Pass::Nothing, &mut |_, _| {
         leaves += 1;
         ControlFlow::Continue(())
     });

@@ -98,8 +98,7 @@ impl Shared {
         let mut count = 0;
         let mut scan = Scan::new(span, at, Direction::Up);
         while !scan.is_done() {
-            let index = self.index.read();
-            scan.step(self, &index, &mut |_| {
+            scan.step(self, usize::MAX, &mut |_| {
                 count += 1;
                 Next::Go(0)
             })?;

@@ -81,26 +81,23 @@ impl Shared {
     ) -> Result<Page, Error> {
         let span = Span::decode(&query.key, &query.end);
         let mut sink = Sink::new(query, tag);
-        let index = self.index.read();
-        let moment = self.moment(query.revision, own)?;
-        let mut scan = Scan::new(span, moment.at, query.direction());
-        let count = count_now(&index, span, moment.at);
-        scan.step(self, &index, &mut |found| sink.take(&found))?;
-        if count.is_none() || !sink.holes.is_empty() {
-            scan.keep(self);
-        }
-        drop(index);
+        let (moment, mut scan, count) = {
+            let index = self.index.read();
+            let moment = self.moment(query.revision, own)?;
+            let mut scan = Scan::new(span, moment.at, query.direction());
+            scan.grab(self, &index, sink.wanted())?;
+            (moment, scan, count_now(&index, span, moment.at))
+        };
+        scan.look(&mut |found| sink.take(&found));
         sink.fill(self, &scan)?;
         while !scan.is_done() {
-            let index = self.index.read();
-            scan.step(self, &index, &mut |found| sink.take(&found))?;
-            drop(index);
+            scan.step(self, sink.wanted(), &mut |found| sink.take(&found))?;
             sink.fill(self, &scan)?;
         }
         let count = match (count, scan.pin()) {
             (Some(count), _) => count,
             (None, Some(pin)) => self.count_at(span, moment.at, pin)?,
-            (None, None) => unreachable!("a scan without a count keeps its revision"),
+            (None, None) => unreachable!("a scan of more than one key keeps its revision"),
         };
         Ok(Page {
             kvs: sink.out,
@@ -153,6 +150,11 @@ impl<'q> Sink<'q> {
             sink.limit -= sent;
         }
         sink
+    }
+
+    /// How many keys it takes to know the answer, if all are admitted.
+    pub(crate) fn wanted(&self) -> usize {
+        (self.limit - self.taken).saturating_add(1)
     }
 
     /// Whether the limit is reached.

@@ -1,7 +1,8 @@
-//! Going through a range at one revision, in steps that hold the index lock only briefly.
+//! Going through a range at one revision, in steps that hold the index lock only to find the leaves.
 //!
-//! Promises: every key that existed at the revision is met once, in order; between two steps no lock is held and a pin
-//! keeps compaction off. Must not know what is done with the keys.
+//! Promises: every key that existed at the revision is met once, in order; no lock is held while keys are looked at, so
+//! that a reader that is not running holds up nobody; a pin keeps compaction off. Must not know what is done with the
+//! keys.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use crate::pins::Pin;
 use crate::read::span::Span;
 use crate::shared::{Index, Shared};
 
-/// Entries looked at in one step.
-const STEP_ENTRIES: usize = 192;
+/// Entries in the leaves of one step, about.
+const STEP_ENTRIES: usize = 256;
 /// Bytes copied in one step.
 const STEP_BYTES: usize = 64 << 10;
 
@@ -27,11 +28,14 @@ pub(crate) struct Found<'a> {
 
 /// What the visitor of a scan wants next.
 pub(crate) enum Next {
-    /// The next key; `0` is the number of bytes that it copied.
+    /// The next key, after having copied so many bytes.
     Go(usize),
     /// Nothing: the scan is over.
     Stop,
 }
+
+/// What a scan calls with each key.
+pub(crate) type Visit<'v> = dyn FnMut(Found<'_>) -> Next + 'v;
 
 /// The order in which a scan meets the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +52,15 @@ pub(crate) struct Scan<'k> {
     span: Span<'k>,
     at: i64,
     direction: Direction,
-    /// Once the first step is done: going up the next key, going down the key that follows the next one at once.
+    /// Once the first step is done: going up the next key that may be met, going down the first that may not.
     resume: Option<Vec<u8>>,
     done: bool,
     pin: Option<Pin>,
     /// Bytes copied in one step, at most [`STEP_BYTES`].
     step_bytes: usize,
+    /// What the next look goes through.
+    leaves: Vec<(Arc<Leaf>, Range<usize>)>,
+    pass: Pass,
 }
 
 impl<'k> Scan<'k> {
@@ -66,6 +73,8 @@ impl<'k> Scan<'k> {
             done: false,
             pin: None,
             step_bytes: STEP_BYTES,
+            leaves: Vec::new(),
+            pass: Pass::Nothing,
         }
     }
 
@@ -98,52 +107,12 @@ impl<'k> Scan<'k> {
         self.done
     }
 
-    /// One step under the index lock. A caller that afterwards needs the engine also calls [`Scan::keep`] under it.
-    pub(crate) fn step(
-        &mut self,
-        shared: &Shared,
-        index: &Index,
-        visit: &mut dyn FnMut(Found<'_>) -> Next,
-    ) -> Result<(), Error> {
-        self.check(shared)?;
-        let mut budget = Budget {
-            entries: STEP_ENTRIES,
-            bytes: self.step_bytes,
-        };
-        if self.span.is_one() {
-            if let Some((leaf, at)) = index.tree.find(self.span.from) {
-                let _ = self.visit_entry(leaf, at, visit);
-            }
-            self.done = true;
-            return Ok(());
+    /// Whether the claim still holds.
+    pub(crate) fn check(&self, shared: &Shared) -> Result<(), Error> {
+        match &self.pin {
+            Some(pin) if !pin.holds() => Err(shared.compacted()),
+            _ => Ok(()),
         }
-        let resume = self.resume.take();
-        let pass = if self.at >= index.tip {
-            Pass::DeadSubtrees
-        } else {
-            Pass::Nothing
-        };
-        let mut next: Option<Vec<u8>> = None;
-        let mut visit_leaf = |leaf: &Leaf, range: Range<usize>| {
-            self.visit_leaf(leaf, range, pass, &mut budget, &mut next, visit)
-        };
-        let (from, to) = (self.span.from, self.span.bound());
-        match self.direction {
-            Direction::Up => {
-                let from = resume.as_deref().unwrap_or(from);
-                index.tree.walk(from, to, pass, &mut visit_leaf);
-            }
-            Direction::Down => {
-                let to = resume.as_deref().or(to);
-                index.tree.walk_back(from, to, pass, &mut visit_leaf);
-            }
-        }
-        self.done = next.is_none();
-        self.resume = next;
-        if !self.done {
-            self.keep(shared);
-        }
-        Ok(())
     }
 
     /// Claims the revision; to be called under the index lock.
@@ -153,66 +122,117 @@ impl<'k> Scan<'k> {
         }
     }
 
-    /// Whether the claim still holds.
-    pub(crate) fn check(&self, shared: &Shared) -> Result<(), Error> {
-        match &self.pin {
-            Some(pin) if !pin.holds() => Err(shared.compacted()),
-            _ => Ok(()),
-        }
+    /// Takes the next step: about `wanted` keys at most.
+    pub(crate) fn step(
+        &mut self,
+        shared: &Shared,
+        wanted: usize,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), Error> {
+        self.grab(shared, &shared.index.read(), wanted)?;
+        self.look(visit);
+        Ok(())
     }
 
-    fn visit_leaf(
-        &self,
-        leaf: &Leaf,
-        range: Range<usize>,
-        pass: Pass,
-        budget: &mut Budget,
-        next: &mut Option<Vec<u8>>,
-        visit: &mut dyn FnMut(Found<'_>) -> Next,
-    ) -> ControlFlow<()> {
-        let mut bits = match pass {
-            Pass::DeadSubtrees => leaf.live_in(range.start, range.end),
-            Pass::Nothing => leaf.all_in(range.start, range.end),
+    /// The first half of a step, under the index lock: takes hold of the leaves, and claims the revision if the engine
+    /// or another step may be needed.
+    pub(crate) fn grab(
+        &mut self,
+        shared: &Shared,
+        index: &Index,
+        wanted: usize,
+    ) -> Result<(), Error> {
+        self.check(shared)?;
+        if self.span.is_one() {
+            if let Some((leaf, at)) = index.tree.find(self.span.from) {
+                let entry = &leaf.entries()[at];
+                if entry.current.main > self.at || entry.value.is_none() {
+                    self.keep(shared);
+                }
+                self.leaves.push((Arc::clone(leaf), at..at + 1));
+            }
+            return Ok(());
+        }
+        self.keep(shared);
+        self.pass = if self.at >= index.tip {
+            Pass::DeadSubtrees
+        } else {
+            Pass::Nothing
         };
-        while bits != 0 {
-            let at = match self.direction {
-                Direction::Up => bits.trailing_zeros(),
-                Direction::Down => bits.ilog2(),
-            } as usize;
-            bits &= !(1 << at);
-            if budget.spent() {
-                *next = Some(self.resume_at(&leaf.entries()[at].key));
+        let mut entries = 0;
+        let leaves = &mut self.leaves;
+        let mut take = |leaf: &Arc<Leaf>, range: Range<usize>| {
+            if entries >= wanted.min(STEP_ENTRIES) {
                 return ControlFlow::Break(());
             }
-            budget.entries -= 1;
-            match self.visit_entry(leaf, at, visit) {
-                Next::Go(bytes) => budget.bytes = budget.bytes.saturating_sub(bytes),
-                Next::Stop => return ControlFlow::Break(()),
+            entries += range.len();
+            leaves.push((Arc::clone(leaf), range));
+            ControlFlow::Continue(())
+        };
+        let (from, to) = (self.span.from, self.span.bound());
+        let resume = self.resume.take();
+        let flow = match self.direction {
+            Direction::Up => {
+                let from = resume.as_deref().unwrap_or(from);
+                index.tree.walk(from, to, self.pass, &mut take)
+            }
+            Direction::Down => {
+                let to = resume.as_deref().or(to);
+                index.tree.walk_back(from, to, self.pass, &mut take)
+            }
+        };
+        if flow.is_break()
+            && let Some((leaf, range)) = self.leaves.last()
+        {
+            self.resume = Some(match self.direction {
+                Direction::Up => after(&leaf.entries()[range.end - 1].key),
+                Direction::Down => leaf.entries()[range.start].key.to_vec(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The second half of a step, without the lock: meets the keys.
+    pub(crate) fn look(&mut self, visit: &mut Visit<'_>) {
+        let mut bytes = self.step_bytes;
+        let leaves = std::mem::take(&mut self.leaves);
+        for (leaf, range) in &leaves {
+            let mut bits = match self.pass {
+                Pass::DeadSubtrees => leaf.live_in(range.start, range.end),
+                Pass::Nothing => leaf.all_in(range.start, range.end),
+            };
+            while bits != 0 {
+                let at = match self.direction {
+                    Direction::Up => bits.trailing_zeros(),
+                    Direction::Down => bits.ilog2(),
+                } as usize;
+                bits &= !(1 << at);
+                if bytes == 0 {
+                    let key = &leaf.entries()[at].key;
+                    self.resume = Some(match self.direction {
+                        Direction::Up => key.to_vec(),
+                        Direction::Down => after(key),
+                    });
+                    return;
+                }
+                match self.meet(leaf, at, visit) {
+                    Next::Go(copied) => bytes = bytes.saturating_sub(copied),
+                    Next::Stop => {
+                        self.done = true;
+                        return;
+                    }
+                }
             }
         }
-        ControlFlow::Continue(())
+        self.done = self.resume.is_none();
     }
 
-    fn resume_at(&self, key: &[u8]) -> Vec<u8> {
-        let mut resume = Vec::with_capacity(key.len() + 1);
-        resume.extend_from_slice(key);
-        if self.direction == Direction::Down {
-            resume.push(0);
-        }
-        resume
-    }
-
-    fn visit_entry(
-        &self,
-        leaf: &Leaf,
-        at: usize,
-        visit: &mut dyn FnMut(Found<'_>) -> Next,
-    ) -> Next {
+    fn meet(&self, leaf: &Leaf, at: usize, visit: &mut Visit<'_>) -> Next {
         let entry = &leaf.entries()[at];
-        let is_current = entry.current.main <= self.at;
         let Some(version) = entry.live_at(self.at) else {
             return Next::Go(0);
         };
+        let is_current = entry.current.main <= self.at;
         let value = entry.value.as_ref().filter(|_| is_current);
         if value.is_some() {
             leaf.touch(at);
@@ -225,13 +245,10 @@ impl<'k> Scan<'k> {
     }
 }
 
-struct Budget {
-    entries: usize,
-    bytes: usize,
-}
-
-impl Budget {
-    fn spent(&self) -> bool {
-        self.entries == 0 || self.bytes == 0
-    }
+/// The key that follows `key` at once.
+fn after(key: &[u8]) -> Vec<u8> {
+    let mut after = Vec::with_capacity(key.len() + 1);
+    after.extend_from_slice(key);
+    after.push(0);
+    after
 }

@@ -54,9 +54,7 @@ impl Shared {
             (moment, scan, count_now(&index, span, moment.at))
         };
         while !scan.is_done() {
-            let index = self.index.read();
-            scan.step(self, &index, &mut |found| hits.take(&found))?;
-            drop(index);
+            scan.step(self, usize::MAX, &mut |found| hits.take(&found))?;
             if query.target == Target::Value {
                 hits.fetch_values(self, &scan)?;
             }

@@ -80,9 +80,7 @@ impl Walk {
         );
         // At the limit one more step tells whether there is more.
         while !scan.is_done() && (sink.out.len() < byte_budget || sink.is_full()) {
-            let index = self.shared.index.read();
-            scan.step(&self.shared, &index, &mut |found| sink.take(&found))?;
-            drop(index);
+            scan.step(&self.shared, sink.wanted(), &mut |found| sink.take(&found))?;
             sink.fill(&self.shared, &scan)?;
         }
         let page = Page {
