@@ -39,6 +39,8 @@ pub struct Setup {
     pub endpoint: Endpoint,
     /// Whether the client port speaks TLS with client certificates.
     pub client_tls: bool,
+    /// Whether the members speak TLS to each other.
+    pub peer_tls: bool,
 }
 
 impl Default for Setup {
@@ -48,6 +50,7 @@ impl Default for Setup {
             sizes: vec![1, 3],
             endpoint: Endpoint::Follower,
             client_tls: false,
+            peer_tls: false,
         }
     }
 }
@@ -216,6 +219,7 @@ async fn run(setup: &Setup, target: Target, size: usize, case: Case<'_>) -> Run 
 pub(crate) async fn open(setup: &Setup, target: Target, size: usize) -> Result<Session> {
     let mut spec = Spec::new(target, size).with_flags(setup.flags.iter().cloned());
     spec.client_tls = setup.client_tls;
+    spec.peer_tls = setup.peer_tls;
     let mut cluster = Cluster::start(&spec).await?;
     let index = if size == 1 {
         0

@@ -29,17 +29,21 @@ pub struct Spec {
     pub environment: Vec<(String, String)>,
     /// Whether the client port speaks TLS and asks for client certificates.
     pub client_tls: bool,
+    /// Whether the members speak TLS to each other, with certificates of the same authority.
+    pub peer_tls: bool,
 }
 
 impl Spec {
     /// A cluster of `size` members without extras.
     pub fn new(target: Target, size: usize) -> Self {
+        let (flags, environment) = (Vec::new(), Vec::new());
         Self {
             target,
             size,
-            flags: Vec::new(),
-            environment: Vec::new(),
+            flags,
+            environment,
             client_tls: false,
+            peer_tls: false,
         }
     }
 
@@ -54,6 +58,13 @@ impl Spec {
     #[must_use]
     pub fn with_client_tls(mut self) -> Self {
         self.client_tls = true;
+        self
+    }
+
+    /// Lets the members speak TLS to each other.
+    #[must_use]
+    pub fn with_peer_tls(mut self) -> Self {
+        self.peer_tls = true;
         self
     }
 }
@@ -91,15 +102,18 @@ impl Cluster {
         let ports = (0..spec.size * 2)
             .map(|_| Port::take())
             .collect::<Result<Vec<_>>>()?;
-        let scheme = if spec.client_tls { "https" } else { "http" };
-        let url = |scheme: &str, port: &Port| format!("{scheme}://127.0.0.1:{}", port.number());
-        let peers: Vec<String> = ports[..spec.size]
+        let url = |tls: bool, port: &Port| {
+            format!(
+                "{}://127.0.0.1:{}",
+                if tls { "https" } else { "http" },
+                port.number()
+            )
+        };
+        let (first, second) = ports.split_at(spec.size);
+        let peers: Vec<String> = first.iter().map(|port| url(spec.peer_tls, port)).collect();
+        let clients: Vec<String> = second
             .iter()
-            .map(|port| url("http", port))
-            .collect();
-        let clients: Vec<String> = ports[spec.size..]
-            .iter()
-            .map(|port| url(scheme, port))
+            .map(|port| url(spec.client_tls, port))
             .collect();
         let ids: Vec<u64> = peers.iter().map(|peer| member_id(&[peer], TOKEN)).collect();
         let initial: Vec<String> = peers
@@ -107,9 +121,11 @@ impl Cluster {
             .enumerate()
             .map(|(index, peer)| format!("m{}={peer}", index + 1))
             .collect();
-        let authority = match spec.client_tls {
-            true => Some(Authority::generate(&folder.path().join("tls"))?),
-            false => None,
+        let tls = folder.path().join("tls");
+        let authority = if spec.client_tls || spec.peer_tls {
+            Some(Authority::generate(&tls)?)
+        } else {
+            None
         };
         let mut members = Vec::new();
         for index in 0..spec.size {
@@ -123,11 +139,13 @@ impl Cluster {
                 &initial.join(","),
             );
             if let Some(authority) = &authority {
-                flags.extend(
-                    authority
-                        .issue(&name, &["localhost", "127.0.0.1"])?
-                        .server_flags(authority),
-                );
+                let identity = authority.issue(&name, &["localhost", "127.0.0.1"])?;
+                if spec.client_tls {
+                    flags.extend(identity.server_flags(authority));
+                }
+                if spec.peer_tls {
+                    flags.extend(identity.peer_flags(authority));
+                }
             }
             flags.extend(spec.flags.iter().cloned());
             members.push(Member {
@@ -187,7 +205,11 @@ impl Cluster {
     /// gRPC clients of one member (with a fresh client certificate when the port speaks TLS).
     pub async fn clients(&self, index: usize) -> Result<Clients> {
         let member = self.members.get(index).context("no such member")?;
-        let channel = match &self.authority {
+        let authority = self
+            .authority
+            .as_ref()
+            .filter(|_| member.client_url.starts_with("https"));
+        let channel = match authority {
             None => client::connect(&member.client_url).await?,
             Some(authority) => {
                 let identity: Identity = authority.issue("client", &["client"])?;

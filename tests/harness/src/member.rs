@@ -110,6 +110,11 @@ impl Member {
         &mut self.flags
     }
 
+    /// Its environment variables beside those of the test; changes take effect at the next start.
+    pub fn environment_mut(&mut self) -> &mut Vec<(String, String)> {
+        &mut self.environment
+    }
+
     /// Its process, while started.
     pub fn process(&mut self) -> Result<&mut Process> {
         self.process

@@ -99,16 +99,25 @@ impl Authority {
 impl Identity {
     /// The flags that make a member serve its client port with this certificate and ask for the client's.
     pub fn server_flags(&self, authority: &Authority) -> Vec<OsString> {
+        self.flags(authority, "")
+    }
+
+    /// The flags that make members show each other certificates.
+    pub fn peer_flags(&self, authority: &Authority) -> Vec<OsString> {
+        self.flags(authority, "peer-")
+    }
+
+    fn flags(&self, authority: &Authority, side: &str) -> Vec<OsString> {
         let flag = |name: &str, value: &Path| {
-            let mut flag = OsString::from(name);
+            let mut flag = OsString::from(format!("--{side}{name}="));
             flag.push(value);
             flag
         };
         vec![
-            flag("--cert-file=", &self.certificate_file),
-            flag("--key-file=", &self.key_file),
-            flag("--trusted-ca-file=", &authority.file()),
-            "--client-cert-auth".into(),
+            flag("cert-file", &self.certificate_file),
+            flag("key-file", &self.key_file),
+            flag("trusted-ca-file", &authority.file()),
+            format!("--{side}client-cert-auth").into(),
         ]
     }
 }

@@ -408,3 +408,34 @@ fn many_leases_are_granted_listed_and_revoked() -> Result<()> {
         expect("keys", t.range(all()).await?.count, 100)
     })
 }
+
+#[test]
+fn a_lease_with_a_thousand_keys_runs_out_at_one_revision() -> Result<()> {
+    check_with(&Setup::single(), async |t| {
+        t.lease_grant(5, 7).await?;
+        let puts = |from: usize| {
+            (from..from + 100).map(|number| {
+                PutRequest {
+                    lease: 7,
+                    ..put(format!("k{number:04}"), "v")
+                }
+                .op()
+            })
+        };
+        for from in (0..1000).step_by(100) {
+            t.txn(txn([], puts(from), [])).await?;
+        }
+        let mut watching = t.watch();
+        watching
+            .created(metastore_conformance::build::watch_prefix("k"))
+            .await?;
+        let events = watching.events(1000).await?;
+        ensure!(
+            events
+                .iter()
+                .all(|(_, event)| event.kv.as_ref().is_some_and(|kv| kv.mod_revision == 12)),
+            "several revisions"
+        );
+        expect("left", t.range(all()).await?.count, 0)
+    })
+}

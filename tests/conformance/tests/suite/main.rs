@@ -1,5 +1,6 @@
 //! The rules, one case each; see the crate's documentation for how a case is run.
 
+mod abuse;
 mod cluster;
 mod compaction;
 mod delete;
@@ -16,6 +17,8 @@ mod range;
 mod range_stream;
 mod requests;
 mod services;
+mod startup;
+mod tls;
 mod txn;
 mod txn_checks;
 mod watch;
