@@ -6,7 +6,10 @@ set -euo pipefail
 missing=()
 command -v g++ >/dev/null || missing+=(g++)
 command -v make >/dev/null || missing+=(make)
-have_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]; }
+# Not libclang-cpp, which clang-format and others bring and which bindgen cannot use.
+have_libclang() {
+  [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null
+}
 have_libclang || missing+=(libclang1-14 libclang-common-14-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
