@@ -26,7 +26,11 @@ fn cpu() -> u64 {
 }
 
 /// Reads everything a stream has to tell, and counts.
-async fn read(mut stream: metastore_watch::Stream, events: Arc<AtomicU64>, responses: Arc<AtomicU64>) {
+async fn read(
+    mut stream: metastore_watch::Stream,
+    events: Arc<AtomicU64>,
+    responses: Arc<AtomicU64>,
+) {
     let mut buffer = BytesMut::with_capacity(1 << 20);
     loop {
         if let Notice::Events {
@@ -66,7 +70,10 @@ struct Load {
 impl Load {
     /// The key of the n-th commit.
     fn key(&self, number: u64) -> String {
-        format!("/registry/things/{:06}", number.wrapping_mul(7919) % self.keys)
+        format!(
+            "/registry/things/{:06}",
+            number.wrapping_mul(7919) % self.keys
+        )
     }
 
     fn write(&self, writer: &mut Writer, told: impl Fn(u64)) {
@@ -90,9 +97,17 @@ impl Load {
     }
 
     fn run(&self) {
+        // A part of a name as argument runs only those loads that have it.
+        if !std::env::args()
+            .skip(1)
+            .all(|wanted| self.name.contains(&wanted))
+        {
+            return;
+        }
         let (baseline, _) = self.measure(0);
         let (cost, took) = self.measure(self.streams);
-        let per_commit = self.streams as u64 * self.watches as u64 / if self.prefix { 1 } else { self.keys };
+        let per_commit =
+            self.streams as u64 * self.watches as u64 / if self.prefix { 1 } else { self.keys };
         let events = self.commits * per_commit;
         println!(
             "{:44} {:9} events, {:9} responses, {:8.0} events/s, {:7.3} us of CPU an event ({:.2} s; commits alone {:.2} s)",
@@ -109,7 +124,8 @@ impl Load {
     /// CPU in microseconds and responses, and the time it took.
     fn measure(&self, streams: usize) -> ((u64, u64), Duration) {
         let directory = tempfile::tempdir().expect("a directory");
-        let engine = metastore_engine::open(Kind::Memory, directory.path(), Default::default()).expect("an engine");
+        let engine = metastore_engine::open(Kind::Memory, directory.path(), Default::default())
+            .expect("an engine");
         let (store, mut writer) = Store::open(engine, Default::default()).expect("a store");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -125,7 +141,10 @@ impl Load {
             let mut stream = hub.stream(StreamOptions::default());
             for _ in 0..self.watches {
                 let (key, end) = if self.prefix {
-                    ("/registry/things/".to_string(), "/registry/things0".to_string())
+                    (
+                        "/registry/things/".to_string(),
+                        "/registry/things0".to_string(),
+                    )
                 } else {
                     (self.key(watched), String::new())
                 };
@@ -140,7 +159,8 @@ impl Load {
             runtime.spawn(read(stream, events.clone(), responses.clone()));
         }
         std::thread::sleep(Duration::from_millis(50));
-        let per_commit = streams as u64 * self.watches as u64 / if self.prefix { 1 } else { self.keys };
+        let per_commit =
+            streams as u64 * self.watches as u64 / if self.prefix { 1 } else { self.keys };
         let wait = |count: u64| {
             while events.load(Ordering::Acquire) < count * per_commit {
                 std::thread::yield_now();
@@ -154,7 +174,10 @@ impl Load {
             }
         });
         wait(self.commits);
-        ((cpu() - cpu_before, responses.load(Ordering::Relaxed)), start.elapsed())
+        (
+            (cpu() - cpu_before, responses.load(Ordering::Relaxed)),
+            start.elapsed(),
+        )
     }
 }
 

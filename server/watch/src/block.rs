@@ -15,6 +15,9 @@ use crate::ring::Ring;
 use crate::topics::{TopicId, Topics};
 use crate::watches::{VIEWS, Watch, WatchKey};
 
+/// Vectors with more room than this are not kept for the next block.
+pub(crate) const SPARE_CAPACITY: usize = 64;
+
 /// The watches of a topic in one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
@@ -86,15 +89,22 @@ impl Block {
 
     /// Begins a new block. With `held` it holds its commits.
     pub(crate) fn begin(&mut self, held: bool) {
-        debug_assert!(self.ready.is_empty(), "a block is begun when the last one was handed out");
+        debug_assert!(
+            self.ready.is_empty(),
+            "a block is begun when the last one was handed out"
+        );
         self.revisions.clear();
         self.held = held.then(Vec::new);
         self.places = 0;
-        self.spare.extend(self.lists.drain(..).map(|mut list| {
+        let small = self
+            .lists
+            .drain(..)
+            .filter(|list| list.capacity() <= SPARE_CAPACITY);
+        self.spare.extend(small.map(|mut list| {
             list.clear();
             list
         }));
-        self.spare.truncate(64);
+        self.spare.truncate(SPARE_CAPACITY);
         self.shared = Shared::default();
     }
 
@@ -134,7 +144,9 @@ impl Block {
         self.through = through;
         let mut events = 0;
         for topic in self.hit.drain(..) {
-            let Some(members) = topics.get_mut(topic) else { continue };
+            let Some(members) = topics.get_mut(topic) else {
+                continue;
+            };
             let found = std::mem::take(&mut members.found);
             let list = u32::try_from(self.lists.len()).expect("a block is bounded");
             for &watch in &members.watches {
@@ -155,7 +167,9 @@ impl Block {
 
     /// The front was handed out, or is not wanted; returns how many events it had.
     pub(crate) fn pop(&mut self) -> usize {
-        let Some(done) = self.ready.pop_front() else { return 0 };
+        let Some(done) = self.ready.pop_front() else {
+            return 0;
+        };
         if self.ready.front().is_none_or(|next| next.list != done.list) {
             // Nobody else gets this payload; a stream that does not read must not keep it.
             self.shared = Shared::default();
@@ -222,7 +236,9 @@ impl Block {
                 Some(held) => held.get(place.commit as usize),
                 None => ring.get(revision),
             };
-            let Some(commit) = commit else { return Err(Lack::Commits(revision)) };
+            let Some(commit) = commit else {
+                return Err(Lack::Commits(revision));
+            };
             let change = &commit.changes[place.change as usize];
             let filtered = match change.kind {
                 EventKind::Put => watch.filters.no_put,

@@ -146,7 +146,9 @@ fn change_of(event: Event) -> Change {
 impl From<metastore_mvcc::Error> for HistoryError {
     fn from(error: metastore_mvcc::Error) -> Self {
         match error {
-            metastore_mvcc::Error::Compacted { compact_revision } => Self::Compacted(compact_revision),
+            metastore_mvcc::Error::Compacted { compact_revision } => {
+                Self::Compacted(compact_revision)
+            }
             other => Self::Failed(other.to_string()),
         }
     }

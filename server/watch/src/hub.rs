@@ -30,9 +30,6 @@ const PUMP: EventLimits = EventLimits {
     with_prev: true,
 };
 
-/// When so many revisions wait to be matched, they are not matched: the streams look through them, each at its pace.
-const MAX_GAP: i64 = 200_000;
-
 /// All watches of a member. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub {
@@ -181,7 +178,9 @@ impl Hub {
 /// Matches everything committed, in steps; false when the hub is gone.
 async fn pump_all(core: &Weak<Core>) -> bool {
     loop {
-        let Some(core) = core.upgrade() else { return false };
+        let Some(core) = core.upgrade() else {
+            return false;
+        };
         if !core.pump() {
             return true;
         }
@@ -284,9 +283,6 @@ impl Core {
 
     /// The commits after `matched`, or the revision up to which they are not to be had one by one.
     fn find(&self, matched: i64, target: i64) -> Result<History, i64> {
-        if target - matched > MAX_GAP {
-            return Err(target);
-        }
         match self.source.history(matched + 1, &PUMP) {
             Ok(history) if history.through > matched => Ok(history),
             Err(HistoryError::Compacted(revision)) if revision > matched + 1 => Err(revision - 1),
@@ -332,12 +328,7 @@ impl Core {
     }
 
     /// Nobody is interested in what was committed up to `revision`.
-    fn skip_to(
-        &self,
-        revision: i64,
-        registry: &mut Registry,
-        wakers: &mut Vec<Waker>,
-    ) {
+    fn skip_to(&self, revision: i64, registry: &mut Registry, wakers: &mut Vec<Waker>) {
         if revision > self.matched() {
             self.ring.write().reset(revision + 1);
             self.matched.store(revision, Ordering::Release);
@@ -361,7 +352,9 @@ impl Core {
                 return Err(HistoryError::Compacted(compact_revision));
             }
             if history.through < from {
-                return Err(HistoryError::Failed(format!("no history from revision {from} on")));
+                return Err(HistoryError::Failed(format!(
+                    "no history from revision {from} on"
+                )));
             }
             Ok(history)
         })
@@ -388,7 +381,10 @@ impl Core {
         let readers = self.readers.clone();
         // A task of its own, since a stream may not be polled for long: it must not be given a turn that it does not use.
         let task = tokio::spawn(async move {
-            let permit = readers.acquire_owned().await.map_err(|error| failed(&error))?;
+            let permit = readers
+                .acquire_owned()
+                .await
+                .map_err(|error| failed(&error))?;
             let task = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 read(&*source)

@@ -10,7 +10,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 /// Revisions that are listed; a stream that has more to read is told their span only.
-pub(crate) const MARKS: usize = 1024;
+pub(crate) const MARKS: usize = 256;
 
 /// Shared by the hub, which fills it, and one stream, which empties it.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Inbox {
     pub(crate) tally: Tally,
 }
 
-/// A stream's numbers for the metrics.
+/// A stream's numbers for the metrics. Only the stream changes them.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) watchers: AtomicI64,
@@ -106,7 +106,10 @@ impl Inbox {
 
     /// Takes all listed revisions, in exchange for an empty list.
     pub(crate) fn take_marks(&self, empty: &mut VecDeque<i64>) {
-        debug_assert!(empty.is_empty(), "marks must be used up before more are taken");
+        debug_assert!(
+            empty.is_empty(),
+            "marks must be used up before more are taken"
+        );
         std::mem::swap(&mut self.state.lock().marks, empty);
     }
 
@@ -114,7 +117,11 @@ impl Inbox {
     pub(crate) fn unlist(&self, first: i64, taken: &mut VecDeque<i64>) -> Span {
         let mut state = self.state.lock();
         let listed = state.marks.back().or(taken.back()).copied();
-        let last = state.unlisted.map(|span| span.last).or(listed).unwrap_or(first);
+        let last = state
+            .unlisted
+            .map(|span| span.last)
+            .or(listed)
+            .unwrap_or(first);
         let span = Span {
             first,
             last: last.max(first),

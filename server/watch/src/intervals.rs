@@ -117,7 +117,13 @@ impl Intervals {
             return new;
         }
         let (here, node) = (&self.nodes[at as usize], &self.nodes[new as usize]);
-        if order(&node.from, node.to.as_deref(), &here.from, here.to.as_deref()) == Ordering::Less {
+        if order(
+            &node.from,
+            node.to.as_deref(),
+            &here.from,
+            here.to.as_deref(),
+        ) == Ordering::Less
+        {
             let left = self.insert_below(here.left, new);
             self.nodes[at as usize].left = left;
         } else {
@@ -170,13 +176,17 @@ impl Intervals {
     fn balance(&mut self, at: u32) -> u32 {
         let (left, right) = (self.nodes[at as usize].left, self.nodes[at as usize].right);
         if self.height(left) > self.height(right) + 1 {
-            if self.height(self.nodes[left as usize].right) > self.height(self.nodes[left as usize].left) {
+            if self.height(self.nodes[left as usize].right)
+                > self.height(self.nodes[left as usize].left)
+            {
                 self.nodes[at as usize].left = self.rotate_left(left);
             }
             return self.rotate_right(at);
         }
         if self.height(right) > self.height(left) + 1 {
-            if self.height(self.nodes[right as usize].left) > self.height(self.nodes[right as usize].right) {
+            if self.height(self.nodes[right as usize].left)
+                > self.height(self.nodes[right as usize].right)
+            {
                 self.nodes[at as usize].right = self.rotate_right(right);
             }
             return self.rotate_left(at);
@@ -204,7 +214,11 @@ impl Intervals {
     }
 
     fn height(&self, at: u32) -> u8 {
-        if at == NONE { 0 } else { self.nodes[at as usize].height }
+        if at == NONE {
+            0
+        } else {
+            self.nodes[at as usize].height
+        }
     }
 
     /// Computes again what a node says about its subtree.
@@ -214,7 +228,10 @@ impl Intervals {
         for child in [left, right] {
             if child != NONE {
                 let candidate = self.nodes[child as usize].furthest;
-                let (best, other) = (&self.nodes[furthest as usize].to, &self.nodes[candidate as usize].to);
+                let (best, other) = (
+                    &self.nodes[furthest as usize].to,
+                    &self.nodes[candidate as usize].to,
+                );
                 if ends_later(other.as_deref(), best.as_deref()) {
                     furthest = candidate;
                 }
@@ -266,7 +283,10 @@ mod tests {
             let furthest = self.nodes[node.furthest as usize].to.as_deref();
             for other in [at, node.left, node.right] {
                 if other != NONE {
-                    assert!(!ends_later(self.nodes[other as usize].to.as_deref(), furthest));
+                    assert!(!ends_later(
+                        self.nodes[other as usize].to.as_deref(),
+                        furthest
+                    ));
                 }
             }
             node.height

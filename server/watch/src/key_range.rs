@@ -54,10 +54,7 @@ mod tests {
         assert_eq!((&*all.from, all.to), (&b"\0"[..], End::Unbounded));
         let smallest = range(b"", b"").unwrap();
         assert_eq!((&*smallest.from, smallest.to), (&b"\0"[..], End::Single));
-        assert_eq!(
-            range(b"a", b"b").unwrap().to,
-            End::Before(b"b"[..].into())
-        );
+        assert_eq!(range(b"a", b"b").unwrap().to, End::Before(b"b"[..].into()));
         assert_eq!(range(b"foa", b"foa"), None);
         assert_eq!(range(b"fob", b"foa"), None);
         assert_eq!(range(b"foo", b"\0").unwrap().to, End::Unbounded);

@@ -126,7 +126,8 @@ impl Item {
             EventKind::Put => 0,
             EventKind::Delete => 2,
         };
-        kind + field_len(change.kv.len()) + self.prev.as_ref().map_or(0, |prev| field_len(prev.len()))
+        kind + field_len(change.kv.len())
+            + self.prev.as_ref().map_or(0, |prev| field_len(prev.len()))
     }
 
     fn encoded_len(&self) -> usize {
@@ -166,7 +167,12 @@ mod tests {
 
     use super::*;
 
-    fn item(key: &'static str, value_len: usize, kind: EventKind, prev: Option<KeyValue>) -> (Item, Event) {
+    fn item(
+        key: &'static str,
+        value_len: usize,
+        kind: EventKind,
+        prev: Option<KeyValue>,
+    ) -> (Item, Event) {
         let kv = KeyValue {
             key: Bytes::from_static(key.as_bytes()),
             value: vec![b'v'; value_len].into(),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::block::SPARE_CAPACITY;
 use crate::history::Commit;
 use crate::inbox::{Inbox, Span};
 use crate::key_range::KeyRange;
@@ -86,8 +87,12 @@ impl Registry {
 
     /// Ends an interest.
     pub(crate) fn unsubscribe(&mut self, id: StreamId, range: &KeyRange) {
-        let Some(topic) = self.topics.find(range) else { return };
-        let Some(interest) = self.topics.get_mut(topic) else { return };
+        let Some(topic) = self.topics.find(range) else {
+            return;
+        };
+        let Some(interest) = self.topics.get_mut(topic) else {
+            return;
+        };
         if let Some(at) = interest.streams.iter().position(|stream| *stream == id) {
             interest.streams.swap_remove(at);
         }
@@ -111,7 +116,9 @@ impl Registry {
                 }
                 interest.marked = commit.revision;
                 for &id in &interest.streams {
-                    let Some(entry) = &mut streams[id as usize] else { continue };
+                    let Some(entry) = &mut streams[id as usize] else {
+                        continue;
+                    };
                     if entry.marks.is_empty() {
                         touched.push(id);
                     }
@@ -129,6 +136,7 @@ impl Registry {
             if let Some(entry) = &mut self.streams[id as usize] {
                 wakers.extend(entry.inbox.mark(&entry.marks));
                 entry.marks.clear();
+                entry.marks.shrink_to(SPARE_CAPACITY);
             }
         }
     }

@@ -36,13 +36,8 @@ impl Ring {
         self.bytes = 0;
     }
 
-    /// The revision of the first commit that is here, if any is.
-    pub(crate) fn first(&self) -> i64 {
-        self.first
-    }
-
     /// The revision after the last one here.
-    pub(crate) fn next(&self) -> i64 {
+    fn next(&self) -> i64 {
         self.first + self.commits.len() as i64
     }
 
@@ -82,9 +77,9 @@ mod tests {
     #[test]
     fn the_oldest_go_when_the_budget_is_exceeded() {
         let mut ring = Ring::new(5, 30);
-        assert_eq!((ring.first(), ring.next()), (5, 5));
+        assert_eq!((ring.first, ring.next()), (5, 5));
         (5..10).for_each(|revision| ring.push(commit(revision)));
-        assert_eq!((ring.first(), ring.next()), (7, 10));
+        assert_eq!((ring.first, ring.next()), (7, 10));
         assert!(ring.get(6).is_none());
         assert_eq!(ring.get(7).map(|commit| commit.revision), Some(7));
         assert_eq!(ring.get(9).map(|commit| commit.revision), Some(9));
@@ -96,7 +91,7 @@ mod tests {
         let mut ring = Ring::new(2, 5);
         ring.push(commit(2));
         ring.push(commit(3));
-        assert_eq!((ring.first(), ring.next()), (3, 4));
+        assert_eq!((ring.first, ring.next()), (3, 4));
     }
 
     #[test]
@@ -104,7 +99,7 @@ mod tests {
         let mut ring = Ring::new(2, 100);
         ring.push(commit(2));
         ring.push(commit(8));
-        assert_eq!((ring.first(), ring.next()), (8, 9));
+        assert_eq!((ring.first, ring.next()), (8, 9));
         assert!(ring.get(2).is_none());
     }
 }

@@ -98,7 +98,8 @@ impl Stream {
         if start < 0 {
             return Err(CreateError::Compacted);
         }
-        let range = KeyRange::of_request(&subscription.key, &subscription.end).ok_or(CreateError::EmptyRange)?;
+        let range = KeyRange::of_request(&subscription.key, &subscription.end)
+            .ok_or(CreateError::EmptyRange)?;
         let id = self.watches.assign_id(subscription.id)?;
         let topic = self.topic(range);
         // After the subscription: what is committed from here on will be marked.
@@ -143,7 +144,8 @@ impl Stream {
     pub fn cancel(&mut self, watch_id: i64) -> Option<Cancelled> {
         let key = self.watches.find(watch_id)?;
         self.remove(key);
-        self.verdicts.retain(|verdict| verdict.watch_id() != watch_id);
+        self.verdicts
+            .retain(|verdict| verdict.watch_id() != watch_id);
         self.account();
         Some(Cancelled {
             watch_id,
@@ -218,7 +220,9 @@ impl Stream {
     }
 
     fn enter_topic(&mut self, key: WatchKey, topic: TopicId) {
-        let Some(members) = self.topics.get_mut(topic) else { return };
+        let Some(members) = self.topics.get_mut(topic) else {
+            return;
+        };
         if let Some(watch) = self.watches.get_mut(key) {
             watch.place = u32::try_from(members.watches.len()).expect("fewer watches than 2^32");
             members.watches.push(key);
@@ -226,8 +230,12 @@ impl Stream {
     }
 
     fn leave_topic(&mut self, key: WatchKey) {
-        let Some(&Watch { topic, place, .. }) = self.watches.get(key) else { return };
-        let Some(members) = self.topics.get_mut(topic) else { return };
+        let Some(&Watch { topic, place, .. }) = self.watches.get(key) else {
+            return;
+        };
+        let Some(members) = self.topics.get_mut(topic) else {
+            return;
+        };
         members.watches.swap_remove(place as usize);
         if let Some(moved) = members.watches.get(place as usize)
             && let Some(moved) = self.watches.get_mut(*moved)
@@ -242,11 +250,17 @@ impl Stream {
     }
 
     fn remove(&mut self, key: WatchKey) {
-        let Some(mode) = self.watches.get(key).map(|watch| watch.mode) else { return };
+        let Some(mode) = self.watches.get(key).map(|watch| watch.mode) else {
+            return;
+        };
         if mode != Mode::Compacted {
             self.leave_topic(key);
         }
-        if self.fragments.as_ref().is_some_and(|fragments| fragments.watch == key) {
+        if self
+            .fragments
+            .as_ref()
+            .is_some_and(|fragments| fragments.watch == key)
+        {
             self.fragments = None;
         }
         self.watches.remove(key);
@@ -258,16 +272,25 @@ impl Stream {
             Next::Mark(_) | Next::Nothing => 0,
         };
         let tally = &self.inbox.tally;
-        tally.watchers.store(self.watches.len() as i64, Ordering::Relaxed);
-        tally.slow.store((self.watches.lagging() + behind) as i64, Ordering::Relaxed);
+        tally
+            .watchers
+            .store(self.watches.len() as i64, Ordering::Relaxed);
+        tally
+            .slow
+            .store((self.watches.lagging() + behind) as i64, Ordering::Relaxed);
     }
 
     fn tally_pending(&self, events: i64) {
-        self.inbox.tally.pending.fetch_add(events, Ordering::Relaxed);
+        let pending = &self.inbox.tally.pending;
+        pending.store(pending.load(Ordering::Relaxed) + events, Ordering::Relaxed);
     }
 
     fn tally_events(&self, events: usize) {
-        self.inbox.tally.events.fetch_add(events as u64, Ordering::Relaxed);
+        let told = &self.inbox.tally.events;
+        told.store(
+            told.load(Ordering::Relaxed) + events as u64,
+            Ordering::Relaxed,
+        );
     }
 }
 

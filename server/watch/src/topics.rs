@@ -145,7 +145,11 @@ mod tests {
 
         topics.remove(single);
         assert_eq!(hits(&mut topics, b"b"), ["a to c", "b on"]);
-        assert_eq!(topics.insert(range(b"x", b""), "x"), single, "places are reused");
+        assert_eq!(
+            topics.insert(range(b"x", b""), "x"),
+            single,
+            "places are reused"
+        );
         for range in topics.ranges().cloned().collect::<Vec<_>>() {
             let id = topics.find(&range).unwrap();
             topics.remove(id);

@@ -42,7 +42,9 @@ pub(crate) enum Mode {
 impl Watch {
     /// A number for what a watch wants to see of an event, to share payloads by.
     pub(crate) fn view(&self) -> usize {
-        usize::from(self.prev_kv) << 2 | usize::from(self.filters.no_put) << 1 | usize::from(self.filters.no_delete)
+        usize::from(self.prev_kv) << 2
+            | usize::from(self.filters.no_put) << 1
+            | usize::from(self.filters.no_delete)
     }
 }
 
@@ -120,7 +122,9 @@ impl Watches {
     }
 
     pub(crate) fn set_mode(&mut self, key: WatchKey, mode: Mode) {
-        let Some(watch) = self.get_mut(key) else { return };
+        let Some(watch) = self.get_mut(key) else {
+            return;
+        };
         let before = std::mem::replace(&mut watch.mode, mode);
         self.modes[before as usize] -= 1;
         self.modes[mode as usize] += 1;
@@ -143,23 +147,29 @@ impl Watches {
 
     /// All watches, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (WatchKey, &Watch)> {
-        self.slots.iter().zip(0..).filter_map(|(Slot { serial, watch }, slot)| {
-            let key = WatchKey {
-                slot,
-                serial: *serial,
-            };
-            watch.as_ref().map(|watch| (key, watch))
-        })
+        self.slots
+            .iter()
+            .zip(0..)
+            .filter_map(|(Slot { serial, watch }, slot)| {
+                let key = WatchKey {
+                    slot,
+                    serial: *serial,
+                };
+                watch.as_ref().map(|watch| (key, watch))
+            })
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (WatchKey, &mut Watch)> {
-        self.slots.iter_mut().zip(0..).filter_map(|(Slot { serial, watch }, slot)| {
-            let key = WatchKey {
-                slot,
-                serial: *serial,
-            };
-            watch.as_mut().map(|watch| (key, watch))
-        })
+        self.slots
+            .iter_mut()
+            .zip(0..)
+            .filter_map(|(Slot { serial, watch }, slot)| {
+                let key = WatchKey {
+                    slot,
+                    serial: *serial,
+                };
+                watch.as_mut().map(|watch| (key, watch))
+            })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -219,8 +229,14 @@ mod tests {
         let key = watches.find(0).unwrap();
         assert!(watches.remove(key).is_some());
         assert_eq!(add(&mut watches, None), Ok(1));
-        assert!(watches.get(key).is_none(), "the place is used by another watch");
+        assert!(
+            watches.get(key).is_none(),
+            "the place is used by another watch"
+        );
         assert!(watches.remove(key).is_none());
-        assert_eq!((watches.len(), watches.live(), watches.lagging()), (1, 1, 0));
+        assert_eq!(
+            (watches.len(), watches.live(), watches.lagging()),
+            (1, 1, 0)
+        );
     }
 }

@@ -29,7 +29,9 @@ impl Stream {
             return Poll::Ready(Some(self.next_fragment(fragments)));
         }
         if let Some(reading) = &mut self.prevs {
-            let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Poll::Pending };
+            let Poll::Ready(read) = reading.as_mut().poll(cx) else {
+                return Poll::Pending;
+            };
             self.prevs = None;
             if let (Err(error), Some(ready)) = (read, self.block.front()) {
                 self.fail(ready.watch, &error);
@@ -56,7 +58,9 @@ impl Stream {
     }
 
     fn payload(&mut self, ready: Ready) -> Result<Option<Payload>, Lack> {
-        let Some(watch) = self.watches.get(ready.watch) else { return Ok(None) };
+        let Some(watch) = self.watches.get(ready.watch) else {
+            return Ok(None);
+        };
         if watch.mode == Mode::Compacted {
             return Ok(None);
         }
@@ -64,7 +68,8 @@ impl Stream {
             return Ok(shared);
         }
         let no_prev_until = self.core.source.compact_revision();
-        self.block.make_payload(ready, watch, no_prev_until, &self.core.ring())
+        self.block
+            .make_payload(ready, watch, no_prev_until, &self.core.ring())
     }
 
     fn look_up_prevs(
@@ -84,7 +89,10 @@ impl Stream {
             *tell = false;
         }
         let watch_id = watch.id;
-        let limit = self.options.fragment_bytes.saturating_sub(RESPONSE_OVERHEAD);
+        let limit = self
+            .options
+            .fragment_bytes
+            .saturating_sub(RESPONSE_OVERHEAD);
         if watch.fragment && payload.encoded_len() >= limit {
             return Some(self.next_fragment(Fragments {
                 watch: key,
@@ -103,7 +111,10 @@ impl Stream {
     }
 
     fn next_fragment(&mut self, fragments: Fragments) -> Notice {
-        let limit = self.options.fragment_bytes.saturating_sub(RESPONSE_OVERHEAD);
+        let limit = self
+            .options
+            .fragment_bytes
+            .saturating_sub(RESPONSE_OVERHEAD);
         let (events, rest) = fragments.rest.split(limit);
         let (watch_id, revision) = (fragments.watch_id, fragments.revision);
         let fragment = rest.is_some();
@@ -119,7 +130,9 @@ impl Stream {
 
     /// The ring has forgotten what a watch needs from `revision` on: it goes its own way from there.
     fn fall_behind(&mut self, key: WatchKey, revision: i64) {
-        let Some(watch) = self.watches.get_mut(key) else { return };
+        let Some(watch) = self.watches.get_mut(key) else {
+            return;
+        };
         watch.next = revision;
         if watch.mode == Mode::Live {
             self.watches.set_mode(key, Mode::Lagging);
@@ -129,7 +142,9 @@ impl Stream {
 
     /// Ends a watch since the store failed.
     pub(super) fn fail(&mut self, key: WatchKey, error: &HistoryError) {
-        let Some(watch_id) = self.watches.get(key).map(|watch| watch.id) else { return };
+        let Some(watch_id) = self.watches.get(key).map(|watch| watch.id) else {
+            return;
+        };
         let reason = match error {
             HistoryError::Failed(reason) => reason.clone(),
             HistoryError::Compacted(revision) => format!("compacted at revision {revision}"),

@@ -161,13 +161,23 @@ impl Stream {
             self.progress.requested = None;
             return None;
         }
-        let mut revision = if self.watches.live() > 0 { live } else { i64::MAX };
+        let mut revision = if self.watches.live() > 0 {
+            live
+        } else {
+            i64::MAX
+        };
         if self.watches.lagging() > 0 {
-            for (_, watch) in self.watches.iter().filter(|(_, watch)| watch.mode == Mode::Lagging) {
+            for (_, watch) in self
+                .watches
+                .iter()
+                .filter(|(_, watch)| watch.mode == Mode::Lagging)
+            {
                 revision = revision.min(watch.next - 1);
             }
         }
-        if revision < requested.first.max(self.progress.told) || self.latest_future(revision).is_some() {
+        if revision < requested.first.max(self.progress.told)
+            || self.latest_future(revision).is_some()
+        {
             return None;
         }
         self.progress.note_told(revision);
@@ -209,7 +219,9 @@ impl Stream {
 
     /// Has the hub wake the stream when an open request may be answered; false when that is now.
     pub(super) fn wait_for_progress(&mut self) -> bool {
-        let Some(requested) = self.progress.requested else { return true };
+        let Some(requested) = self.progress.requested else {
+            return true;
+        };
         let matched = self.core.matched();
         let least = requested.first.max(self.progress.told);
         let goal = self.latest_future(matched).unwrap_or(0).max(least);

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use metastore_mvcc::EventLimits;
 
 use super::Stream;
+use crate::block::SPARE_CAPACITY;
 use crate::history::{Commit, History, HistoryError};
 use crate::hub::Reading;
 use crate::inbox::{Next, Span};
@@ -74,9 +75,13 @@ impl Stream {
 
     /// Lets a read of history go on; false when it has come. Otherwise it will wake the task.
     pub(super) fn poll_fetch(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(fetch) = &mut self.fetch else { return true };
+        let Some(fetch) = &mut self.fetch else {
+            return true;
+        };
         if let FetchState::Reading(reading) = &mut fetch.state {
-            let Poll::Ready(read) = reading.as_mut().poll(cx) else { return true };
+            let Poll::Ready(read) = reading.as_mut().poll(cx) else {
+                return true;
+            };
             fetch.state = FetchState::Read(read);
         }
         false
@@ -114,10 +119,16 @@ impl Stream {
                 }
             }
         }
-        match (commits.last().map(|commit| commit.revision), self.taken.front()) {
+        match (
+            commits.last().map(|commit| commit.revision),
+            self.taken.front(),
+        ) {
             (Some(last), _) => {
                 let through = self.make_block(Reader::Live, 0, last, &commits, false);
-                let left = commits.iter().rev().take_while(|commit| commit.revision > through);
+                let left = commits
+                    .iter()
+                    .rev()
+                    .take_while(|commit| commit.revision > through);
                 left.for_each(|commit| self.taken.push_front(commit.revision));
             }
             // The ring has gone on.
@@ -148,8 +159,14 @@ impl Stream {
         let mut found = Found::Nothing;
         let mut tries = self.watches.lagging().min(LAGGING_TRIED);
         while tries > 0 {
-            let Some(key) = self.lagging.pop_front() else { break };
-            let Some(watch) = self.watches.get(key).filter(|watch| watch.mode == Mode::Lagging) else {
+            let Some(key) = self.lagging.pop_front() else {
+                break;
+            };
+            let Some(watch) = self
+                .watches
+                .get(key)
+                .filter(|watch| watch.mode == Mode::Lagging)
+            else {
                 continue;
             };
             tries -= 1;
@@ -196,9 +213,12 @@ impl Stream {
         (revision > from).then_some(revision - 1)
     }
 
+    /// Keeps the vector for the next block, unless it is so large that a stream should not keep it while it rests.
     fn give_back(&mut self, mut commits: Vec<Arc<Commit>>) {
         commits.clear();
-        self.scratch = commits;
+        if commits.capacity() <= SPARE_CAPACITY {
+            self.scratch = commits;
+        }
     }
 
     /// Starts to read history, unless some is on its way.
@@ -220,13 +240,19 @@ impl Stream {
 
     /// Makes a block of history that has come.
     fn use_fetched(&mut self) {
-        let Some(fetch) = self.fetch.take() else { return };
-        let FetchState::Read(read) = fetch.state else { return };
+        let Some(fetch) = self.fetch.take() else {
+            return;
+        };
+        let FetchState::Read(read) = fetch.state else {
+            return;
+        };
         let (reader, from) = (fetch.reader, fetch.from);
         let mut to = i64::MAX;
         if reader == Reader::Live {
             match self.inbox.next() {
-                Next::Unlisted(span) if span.first == from && self.taken.is_empty() => to = span.last,
+                Next::Unlisted(span) if span.first == from && self.taken.is_empty() => {
+                    to = span.last
+                }
                 // Nobody waits for it any more.
                 _ => return,
             }
@@ -334,7 +360,8 @@ impl Stream {
                 let near = from..=through;
                 let events = block.seal(through, topics, |key| {
                     let watch = watches.get(key)?;
-                    (watch.mode == Mode::Lagging && near.contains(&watch.next)).then_some(watch.next)
+                    (watch.mode == Mode::Lagging && near.contains(&watch.next))
+                        .then_some(watch.next)
                 });
                 for key in &self.lagging {
                     if let Some(watch) = watches.get_mut(*key)

@@ -26,7 +26,10 @@ fn impossible_watches_are_refused_with_the_texts_of_etcd() {
     let mut stream = fixture.stream();
     let text = |result: Result<Created, CreateError>| result.unwrap_err().to_string();
     let error = text(stream.create(from(-1, on("a"))));
-    assert_eq!(error, "etcdserver: mvcc: required revision has been compacted");
+    assert_eq!(
+        error,
+        "etcdserver: mvcc: required revision has been compacted"
+    );
     let error = text(stream.create(range("b", "a")));
     assert_eq!(error, "mvcc: watcher range is empty");
     let error = text(stream.create(range("b", "b")));
@@ -37,7 +40,10 @@ fn impossible_watches_are_refused_with_the_texts_of_etcd() {
     };
     stream.create(chosen(3, on("a"))).unwrap();
     let error = text(stream.create(chosen(3, on("b"))));
-    assert_eq!(error, "mvcc: duplicate watch ID provided on the WatchStream");
+    assert_eq!(
+        error,
+        "mvcc: duplicate watch ID provided on the WatchStream"
+    );
     // The order of the checks is etcd's.
     let error = stream.create(from(-1, range("b", "a"))).unwrap_err();
     assert_eq!(error, CreateError::Compacted);
@@ -117,7 +123,10 @@ fn a_future_watch_is_not_late_when_several_commits_come_at_once() {
         fixture.store.commit(&[store::put("a", value)]);
     }
     fixture.hub.pump();
-    assert_eq!(fixture.brief(&mut stream), ["0@5: a=3 a=4", "1@5: a=1 a=2 a=3 a=4"]);
+    assert_eq!(
+        fixture.brief(&mut stream),
+        ["0@5: a=3 a=4", "1@5: a=1 a=2 a=3 a=4"]
+    );
 }
 
 #[test]
@@ -130,7 +139,10 @@ fn a_watch_from_a_compacted_revision_is_created_and_then_ended() {
     fixture.store.compact(4);
     assert_eq!(stream.create(from(3, on("a"))).unwrap().revision, 5);
     assert_eq!(stream.create(from(4, on("a"))).unwrap().watch_id, 1);
-    assert_eq!(fixture.brief(&mut stream), ["0 compacted 4", "1@5: a=3 a=4"]);
+    assert_eq!(
+        fixture.brief(&mut stream),
+        ["0 compacted 4", "1@5: a=3 a=4"]
+    );
     // As in etcd the id stays taken until the client lets it go.
     let again = Subscription {
         id: Some(1),
@@ -219,7 +231,10 @@ fn dropping_a_stream_removes_everything_of_it() {
     fixture.put("a", "1");
     assert_eq!(fixture.told(&mut stream).len(), 30);
     let counts = fixture.hub.counts();
-    assert_eq!((counts.streams, counts.watchers, counts.events), (2, 31, 30));
+    assert_eq!(
+        (counts.streams, counts.watchers, counts.events),
+        (2, 31, 30)
+    );
     drop(stream);
     let counts = fixture.hub.counts();
     assert_eq!((counts.streams, counts.watchers, counts.events), (1, 1, 30));

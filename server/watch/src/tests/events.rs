@@ -173,18 +173,26 @@ fn a_large_revision_is_cut_only_for_those_who_allow_it() {
         .collect();
     assert_eq!(
         pieces,
-        [(0, 2, 2, true), (0, 2, 2, true), (0, 2, 1, false), (1, 2, 5, false)]
+        [
+            (0, 2, 2, true),
+            (0, 2, 2, true),
+            (0, 2, 1, false),
+            (1, 2, 5, false)
+        ]
     );
     // One event is never cut, and what is small enough is not either.
     fixture.put("a", &"x".repeat(3000));
     stream.cancel(1).unwrap();
     fixture.put("a", "1");
-    let fragments = fixture.told(&mut stream).into_iter().map(|told| match told {
-        Told::Events {
-            events, fragment, ..
-        } => (events.len(), fragment),
-        other => panic!("{other:?}"),
-    });
+    let fragments = fixture
+        .told(&mut stream)
+        .into_iter()
+        .map(|told| match told {
+            Told::Events {
+                events, fragment, ..
+            } => (events.len(), fragment),
+            other => panic!("{other:?}"),
+        });
     assert_eq!(fragments.collect::<Vec<_>>(), [(1, true), (1, false)]);
 }
 
@@ -203,7 +211,10 @@ fn a_watch_cancelled_between_two_fragments_sends_no_more() {
     stream.create(fragmenting).unwrap();
     let value = "x".repeat(300);
     fixture.commit(&["a", "b", "c"].map(|key| put(key, &value)));
-    assert!(matches!(fixture.poll(&mut stream), Some(Told::Events { fragment: true, .. })));
+    assert!(matches!(
+        fixture.poll(&mut stream),
+        Some(Told::Events { fragment: true, .. })
+    ));
     stream.cancel(0).unwrap();
     assert!(fixture.told(&mut stream).is_empty());
 }

@@ -92,7 +92,12 @@ fn a_stream_that_is_not_read_keeps_no_commits() {
     for _ in 0..100 {
         fixture.put("other", "");
     }
-    let kept = |commits: &[Weak<Commit>]| commits.iter().filter(|commit| commit.strong_count() > 0).count();
+    let kept = |commits: &[Weak<Commit>]| {
+        commits
+            .iter()
+            .filter(|commit| commit.strong_count() > 0)
+            .count()
+    };
     assert_eq!(kept(&commits), 1);
     assert_eq!(fixture.poll(&mut stream).unwrap().brief(), "1@4: a=1");
     assert_eq!(kept(&commits), 0);
@@ -136,7 +141,10 @@ fn a_watch_far_behind_does_not_hold_up_the_live_ones() {
     stream.create(from(2, on("a"))).unwrap();
     fixture.put("a", "now");
     let told = fixture.told(&mut stream);
-    let at = told.iter().position(|told| told.brief() == "0@52: a=now").unwrap();
+    let at = told
+        .iter()
+        .position(|told| told.brief() == "0@52: a=now")
+        .unwrap();
     assert!(at < 3, "the live watch was told at place {at}");
     assert_eq!(told.len(), 52);
 }
@@ -158,7 +166,10 @@ fn a_compaction_ends_a_watch_that_still_needs_what_is_compacted() {
     fixture.store.compact(8);
     let mut told = fixture.brief(&mut stream);
     told.sort();
-    assert_eq!(told, ["0 compacted 8", "1@10: a=8", "1@11: a=9", "1@9: a=7"]);
+    assert_eq!(
+        told,
+        ["0 compacted 8", "1@10: a=8", "1@11: a=9", "1@9: a=7"]
+    );
 }
 
 #[test]
@@ -176,7 +187,10 @@ fn live_watches_that_were_not_read_for_too_long_are_ended_by_a_compaction() {
     assert_eq!(told[0], format!("0 compacted {}", newest - 3));
     assert_eq!(told[1..], [format!("1@{newest}: a={newest}")]);
     fixture.put("a", "more");
-    assert_eq!(fixture.brief(&mut stream), [format!("1@{}: a=more", newest + 1)]);
+    assert_eq!(
+        fixture.brief(&mut stream),
+        [format!("1@{}: a=more", newest + 1)]
+    );
 }
 
 #[test]
@@ -186,11 +200,16 @@ fn commits_that_were_compacted_before_they_were_matched_end_those_who_need_them(
     stream.create(on("a")).unwrap();
     stream.create(from(6, on("a"))).unwrap();
     for number in 2..=8 {
-        fixture.store.commit(&[store::put("a", &number.to_string())]);
+        fixture
+            .store
+            .commit(&[store::put("a", &number.to_string())]);
     }
     fixture.store.compact(5);
     fixture.hub.pump();
-    assert_eq!(fixture.brief(&mut stream), ["0 compacted 5", "1@8: a=6 a=7 a=8"]);
+    assert_eq!(
+        fixture.brief(&mut stream),
+        ["0 compacted 5", "1@8: a=6 a=7 a=8"]
+    );
 }
 
 #[test]
@@ -203,7 +222,10 @@ fn a_failing_store_ends_the_watches_that_need_it_and_no_others() {
     stream.create(on("a")).unwrap();
     stream.create(from(2, on("a"))).unwrap();
     fixture.store.broken.store(true, Ordering::Relaxed);
-    assert_eq!(fixture.brief(&mut stream), ["1 cancelled: the disk is gone"]);
+    assert_eq!(
+        fixture.brief(&mut stream),
+        ["1 cancelled: the disk is gone"]
+    );
     assert_eq!(stream.watches(), 1);
     assert_eq!(stream.cancel(1), None);
     fixture.store.broken.store(false, Ordering::Relaxed);

@@ -56,7 +56,11 @@ impl Told {
                 let decoded = WatchResponse::decode(&bytes[..]).unwrap().events;
                 assert_eq!(decoded.len(), events.count());
                 let event = |event: metastore_proto::mvccpb::Event| Event {
-                    kind: if event.r#type == 0 { EventKind::Put } else { EventKind::Delete },
+                    kind: if event.r#type == 0 {
+                        EventKind::Put
+                    } else {
+                        EventKind::Delete
+                    },
                     kv: event.kv.unwrap(),
                     prev: event.prev_kv,
                 };
@@ -72,7 +76,9 @@ impl Told {
                 watch_id,
                 compact_revision,
             } => Self::Compacted(watch_id, compact_revision),
-            Notice::Cancelled { watch_id, reason, .. } => Self::Cancelled(watch_id, reason),
+            Notice::Cancelled {
+                watch_id, reason, ..
+            } => Self::Cancelled(watch_id, reason),
         }
     }
 
@@ -92,7 +98,10 @@ impl Told {
                         EventKind::Put => format!("={}", text(&event.kv.value)),
                         EventKind::Delete => "-".into(),
                     };
-                    let prev = event.prev.as_ref().map_or(String::new(), |prev| format!("({})", text(&prev.value)));
+                    let prev = event
+                        .prev
+                        .as_ref()
+                        .map_or(String::new(), |prev| format!("({})", text(&prev.value)));
                     brief.push_str(&format!(" {}{value}{prev}", text(&event.kv.key)));
                 }
                 brief

@@ -99,7 +99,11 @@ fn requests_that_wait_are_answered_together_but_not_too_early() {
     fixture.hub.pump();
     fixture.store.commit(&[store::put("b", "2")]);
     stream.request_progress();
-    assert_eq!(fixture.brief(&mut stream), ["-1@2"], "the first two are answered");
+    assert_eq!(
+        fixture.brief(&mut stream),
+        ["-1@2"],
+        "the first two are answered"
+    );
     fixture.hub.pump();
     assert_eq!(fixture.brief(&mut stream), ["-1@3"], "and the third");
     assert!(fixture.brief(&mut stream).is_empty());
@@ -243,11 +247,20 @@ async fn only_watches_that_are_up_to_date_are_told() {
     fixture.put("a", "1");
     stream.create(idle_watch(5, "a")).unwrap();
     stream.create(idle_watch(1, "a")).unwrap();
-    assert!(fixture.brief(&mut stream).len() == 1, "history of the second");
+    assert!(
+        fixture.brief(&mut stream).len() == 1,
+        "history of the second"
+    );
     advance(Duration::from_millis(50)).await;
-    assert!(fixture.brief(&mut stream).is_empty(), "100 ms is the shortest interval");
+    assert!(
+        fixture.brief(&mut stream).is_empty(),
+        "100 ms is the shortest interval"
+    );
     advance(Duration::from_millis(70)).await;
-    assert!(fixture.brief(&mut stream).is_empty(), "one is in the future, one was just told");
+    assert!(
+        fixture.brief(&mut stream).is_empty(),
+        "one is in the future, one was just told"
+    );
     advance(Duration::from_millis(110)).await;
     assert_eq!(fixture.brief(&mut stream), ["1@2"]);
 }
@@ -268,7 +281,9 @@ async fn progress_is_told_after_the_events_that_it_covers() {
     for told in fixture.told(&mut stream) {
         match told {
             Told::Events { .. } => seen += 1,
-            Told::Progress(_, revision) => assert!(revision <= seen, "{revision} is ahead of {seen}"),
+            Told::Progress(_, revision) => {
+                assert!(revision <= seen, "{revision} is ahead of {seen}")
+            }
             other => panic!("{other:?}"),
         }
     }

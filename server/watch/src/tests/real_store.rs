@@ -19,7 +19,8 @@ struct Member {
 
 fn member() -> Member {
     let directory = tempfile::tempdir().unwrap();
-    let engine = metastore_engine::open(Kind::Memory, directory.path(), EngineOptions::default()).unwrap();
+    let engine =
+        metastore_engine::open(Kind::Memory, directory.path(), EngineOptions::default()).unwrap();
     // As little as possible stays in memory, so that history is read from the engine.
     let options = StoreOptions {
         recent_bytes: 1,
@@ -110,7 +111,11 @@ fn write(mut writer: Writer, compacted: &AtomicI64, seed: u64, commits: usize) -
             }
         }
         let revision = txn.commit();
-        log.extend(changes.into_iter().map(|(key, value)| (revision, key, value)));
+        log.extend(
+            changes
+                .into_iter()
+                .map(|(key, value)| (revision, key, value)),
+        );
         if number % 7 == 0 {
             writer.set_applied(&number.to_be_bytes());
         }
@@ -140,88 +145,144 @@ struct Seen {
     compacted: bool,
 }
 
-async fn read(hub: Hub, seed: u64, newest: Arc<AtomicI64>, compacted: Arc<AtomicI64>) -> Vec<Seen> {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut stream = hub.stream(StreamOptions {
-        response_bytes: [200, 2000, 100_000][rng.random_range(0..3)],
-        ..StreamOptions::default()
-    });
-    let lazy = rng.random_bool(0.3);
-    let mut seen = BTreeMap::new();
-    let mut asked = false;
-    loop {
-        if !asked && (seen.len() < 12 && rng.random_bool(0.05) || seen.is_empty()) {
-            let (key, end) = match rng.random_range(0..4) {
-                0 => ("k".into(), "l".into()),
-                1 => (format!("k{}", rng.random_range(0..20)), "k3".into()),
-                _ => (format!("k{}", rng.random_range(0..40)), String::new()),
-            };
-            let start = match rng.random_range(0..3) {
-                0 => 0,
-                1 => (stream.revision() - rng.random_range(0..1500)).max(1),
-                _ => stream.revision() + rng.random_range(0..3),
-            };
-            if end.is_empty() || key < end {
-                let created = stream.create(with_prev(from(start, range(&key, &end)))).unwrap();
-                let watch = Seen {
-                    from: if start == 0 { created.revision + 1 } else { start },
-                    changes: Vec::new(),
-                    complete: 0,
-                    compacted: false,
-                    key,
-                    end,
-                };
-                seen.insert(created.watch_id, watch);
+struct Reader {
+    stream: Stream,
+    rng: StdRng,
+    seen: BTreeMap<i64, Seen>,
+    /// The newest revision when the writer had ended; 0 before.
+    end: i64,
+    compacted: Arc<AtomicI64>,
+}
+
+impl Reader {
+    fn new(hub: &Hub, seed: u64, compacted: Arc<AtomicI64>) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let options = StreamOptions {
+            response_bytes: [200, 2000, 100_000][rng.random_range(0..3)],
+            ..StreamOptions::default()
+        };
+        Self {
+            stream: hub.stream(options),
+            rng,
+            seen: BTreeMap::new(),
+            end: 0,
+            compacted,
+        }
+    }
+
+    async fn run(mut self, newest: Arc<AtomicI64>) -> Vec<Seen> {
+        let lazy = self.rng.random_bool(0.3);
+        loop {
+            if self.end == 0 {
+                self.end = newest.load(Ordering::SeqCst);
+                match self.end {
+                    0 => self.subscribe(),
+                    _ => self.ask(),
+                }
+            }
+            let next = tokio::time::timeout(Duration::from_millis(20), self.stream.next());
+            if let Ok(notice) = next.await
+                && self.note(Told::of(notice))
+            {
+                return self.seen.into_values().collect();
+            }
+            if lazy {
+                let pause = self.rng.random_range(0..3000);
+                tokio::time::sleep(Duration::from_micros(pause)).await;
             }
         }
-        let end = newest.load(Ordering::SeqCst);
-        if end > 0 && !asked {
-            asked = true;
-            // So that the answer comes: somebody is there, and nobody waits for the future.
-            stream.create(on("nothing")).unwrap();
-            seen.retain(|id, seen: &mut Seen| seen.from <= end || stream.cancel(*id).is_none());
-            stream.request_progress();
+    }
+
+    /// Now and then a new watch.
+    fn subscribe(&mut self) {
+        let rng = &mut self.rng;
+        if !self.seen.is_empty() && (self.seen.len() == 12 || rng.random_bool(0.95)) {
+            return;
         }
-        let Ok(notice) = tokio::time::timeout(Duration::from_millis(20), stream.next()).await else {
-            continue;
+        let (key, end) = match rng.random_range(0..4) {
+            0 => ("k".into(), "l".into()),
+            1 => (format!("k{}", rng.random_range(0..20)), "k3".into()),
+            _ => (format!("k{}", rng.random_range(0..40)), String::new()),
         };
-        match Told::of(notice) {
+        if !end.is_empty() && key >= end {
+            return;
+        }
+        let start = match rng.random_range(0..3) {
+            0 => 0,
+            1 => (self.stream.revision() - rng.random_range(0..1500)).max(1),
+            _ => self.stream.revision() + rng.random_range(0..3),
+        };
+        let created = self
+            .stream
+            .create(with_prev(from(start, range(&key, &end))))
+            .unwrap();
+        let seen = Seen {
+            from: if start == 0 {
+                created.revision + 1
+            } else {
+                start
+            },
+            changes: Vec::new(),
+            complete: 0,
+            compacted: false,
+            key,
+            end,
+        };
+        self.seen.insert(created.watch_id, seen);
+    }
+
+    /// Asks for the progress with which all ends.
+    fn ask(&mut self) {
+        // So that the answer comes: somebody is there, and nobody waits for the future.
+        self.stream.create(on("nothing")).unwrap();
+        let Self {
+            seen, stream, end, ..
+        } = self;
+        seen.retain(|id, seen| seen.from <= *end || stream.cancel(*id).is_none());
+        stream.request_progress();
+    }
+
+    /// Whether that was the last.
+    fn note(&mut self, told: Told) -> bool {
+        match told {
             Told::Events {
                 watch,
                 events,
                 revision,
                 ..
             } => {
-                let seen: &mut Seen = seen.get_mut(&watch).unwrap();
-                for event in events {
-                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let seen = self.seen.get_mut(&watch).unwrap();
+                seen.changes.extend(events.into_iter().map(|event| {
                     if let Some(prev) = event.prev {
                         assert_eq!(prev.key, event.kv.key);
                         assert!(prev.mod_revision < event.kv.mod_revision);
                     }
-                    let change = (event.kv.mod_revision, text(&event.kv.key), text(&event.kv.value));
-                    seen.changes.push(change);
-                }
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    (
+                        event.kv.mod_revision,
+                        text(&event.kv.key),
+                        text(&event.kv.value),
+                    )
+                }));
                 assert!(seen.complete < revision);
                 seen.complete = revision;
+                false
             }
             Told::Progress(-1, revision) => {
-                assert!(revision >= end && asked);
-                for seen in seen.values_mut().filter(|seen| !seen.compacted) {
+                assert!(revision >= self.end && self.end > 0);
+                for seen in self.seen.values_mut().filter(|seen| !seen.compacted) {
                     seen.complete = revision;
                 }
-                return seen.into_values().collect();
+                true
             }
             Told::Compacted(watch, revision) => {
-                let seen: &mut Seen = seen.get_mut(&watch).unwrap();
+                let seen = self.seen.get_mut(&watch).unwrap();
                 assert!(seen.from.max(seen.complete) < revision);
-                assert!(revision <= compacted.load(Ordering::SeqCst));
+                assert!(revision <= self.compacted.load(Ordering::SeqCst));
                 seen.compacted = true;
+                false
             }
             other => panic!("{other:?}"),
-        }
-        if lazy {
-            tokio::time::sleep(Duration::from_micros(rng.random_range(0..3000))).await;
         }
     }
 }
@@ -230,7 +291,7 @@ async fn read(hub: Hub, seed: u64, newest: Arc<AtomicI64>, compacted: Arc<Atomic
 async fn many_readers_beside_a_writer_each_get_everything_once() {
     for ring_bytes in [1, 20_000, 32 << 20] {
         let seed: u64 = rand::random();
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let Member {
             store,
             writer,
@@ -243,7 +304,10 @@ async fn many_readers_beside_a_writer_each_get_everything_once() {
         let hub = Hub::with_options(store.clone(), options);
         let newest = Arc::<AtomicI64>::default();
         let compacted = Arc::<AtomicI64>::default();
-        let reader = |number| tokio::spawn(read(hub.clone(), seed + number, newest.clone(), compacted.clone()));
+        let reader = |number| {
+            let reader = Reader::new(&hub, seed + number, compacted.clone());
+            tokio::spawn(reader.run(newest.clone()))
+        };
         let readers: Vec<_> = (1..25).map(reader).collect();
         let watermark = compacted.clone();
         let log = tokio::task::spawn_blocking(move || write(writer, &watermark, seed, 4000));
@@ -256,21 +320,32 @@ async fn many_readers_beside_a_writer_each_get_everything_once() {
                     "" => key == seen.key,
                     end => key >= &seen.key[..] && key < end,
                 };
-                let to = if seen.compacted { seen.complete } else { i64::MAX };
-                let expected = log
-                    .iter()
-                    .filter(|(revision, key, _)| (seen.from..=to).contains(revision) && inside(key));
+                let to = if seen.compacted {
+                    seen.complete
+                } else {
+                    i64::MAX
+                };
+                let expected = log.iter().filter(|(revision, key, _)| {
+                    (seen.from..=to).contains(revision) && inside(key)
+                });
                 let expected: Vec<_> = expected.cloned().collect();
-                assert_eq!(seen.changes, expected, "{}..{} {}", seen.key, seen.end, seen.compacted);
+                assert_eq!(
+                    seen.changes, expected,
+                    "{}..{} {}",
+                    seen.key, seen.end, seen.compacted
+                );
                 watches += 1;
                 events += seen.changes.len();
                 ended += usize::from(seen.compacted);
             }
         }
-        println!("{watches} watches, {events} events, {ended} compacted");
-        assert_eq!(hub.counts(), crate::Counts {
-            events: hub.counts().events,
-            ..Default::default()
-        });
+        eprintln!("{watches} watches, {events} events, {ended} compacted");
+        assert_eq!(
+            hub.counts(),
+            crate::Counts {
+                events: hub.counts().events,
+                ..Default::default()
+            }
+        );
     }
 }

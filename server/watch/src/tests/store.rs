@@ -90,7 +90,9 @@ impl TestStore {
             let before = state.newest.remove(key);
             let prev = match &before {
                 None => Prev::None,
-                Some((revision, _)) if self.hide_prevs.load(Ordering::Relaxed) => Prev::At(*revision),
+                Some((revision, _)) if self.hide_prevs.load(Ordering::Relaxed) => {
+                    Prev::At(*revision)
+                }
                 Some((_, kv)) => Prev::Cached(kv.encode_to_vec().into()),
             };
             let key_bytes = Bytes::copy_from_slice(key.as_bytes());
@@ -181,11 +183,20 @@ impl Source for TestStore {
         let first = usize::try_from(from.max(2) - 2).unwrap();
         for (written, at) in state.commits.iter().skip(first).zip(first as i64 + 2..) {
             let changes = written.changes.iter().map(|logged| {
-                let prev = if limits.with_prev { logged.prev.clone() } else { Prev::Unresolved };
+                let prev = if limits.with_prev {
+                    logged.prev.clone()
+                } else {
+                    Prev::Unresolved
+                };
                 let encoded = logged.kv.encode_to_vec();
                 bytes += encoded.len();
                 events += 1;
-                Change::new(logged.kind, encoded.into(), 2..2 + logged.kv.key.len(), prev)
+                Change::new(
+                    logged.kind,
+                    encoded.into(),
+                    2..2 + logged.kv.key.len(),
+                    prev,
+                )
             });
             let changes = changes.collect();
             history.commits.push(Arc::new(Commit::new(at, changes)));
@@ -203,7 +214,10 @@ impl Source for TestStore {
             return Err(HistoryError::Failed("the disk is gone".into()));
         }
         let state = self.state.lock();
-        Ok(state.values.get(&revision).map(|kv| kv.encode_to_vec().into()))
+        Ok(state
+            .values
+            .get(&revision)
+            .map(|kv| kv.encode_to_vec().into()))
     }
 
     fn is_resident(&self) -> bool {
