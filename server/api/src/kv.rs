@@ -55,7 +55,13 @@ impl Door {
         if !request.serializable {
             self.node.read_barrier().await?;
         }
-        let query = query(request);
+        let since = Instant::now();
+        let result = self.found(query(request)).await;
+        self.metrics.timing.range(result.is_ok(), since);
+        result
+    }
+
+    async fn found(&self, query: Query) -> Result<Encoded, Refusal> {
         if is_small(&query) {
             return Ok(self.range_answer(self.node.store().range(&query)?));
         }
@@ -63,9 +69,7 @@ impl Door {
             // Sorting may take long and cannot be done in steps.
             let store = self.node.store().clone();
             let page = tokio::task::spawn_blocking(move || store.range(&query)).await;
-            let page =
-                page.map_err(|error| Refusal::unknown(format_args!("etcdserver: {error}")))??;
-            return Ok(self.range_answer(page));
+            return Ok(self.range_answer(page.map_err(trouble)??));
         }
         self.walk_range(query).await
     }
@@ -195,9 +199,14 @@ impl Door {
         if !is_serializable(txn) {
             self.node.read_barrier().await?;
         }
-        let outcome = read_txn(self.node.store(), txn)
-            .map_err(|fault| Refusal::unknown(format_args!("etcdserver: {fault}")))?;
-        Ok(outcome?)
+        let outcome = if is_small_txn(txn) {
+            read_txn(self.node.store(), txn)
+        } else {
+            let (store, txn) = (self.node.store().clone(), txn.clone());
+            let outcome = tokio::task::spawn_blocking(move || read_txn(&store, &txn)).await;
+            outcome.map_err(trouble)?
+        };
+        Ok(outcome.map_err(trouble)??)
     }
 
     /// KV.Compact. With `physical` the answer comes when the space has been given back.
@@ -245,9 +254,15 @@ impl Door {
     ) -> Result<T, Refusal> {
         let since = Instant::now();
         let result = work.await;
-        self.metrics.requests.observe(kind, result.is_ok(), since);
+        self.metrics.timing.request(kind, result.is_ok(), since);
         result
     }
+}
+
+/// Something that a member in good health never answers.
+#[cold]
+fn trouble(error: impl std::fmt::Display) -> Refusal {
+    Refusal::unknown(format_args!("etcdserver: {error}"))
 }
 
 /// The member answered another question than it was asked; only a mistake in this program can do that.
@@ -287,10 +302,20 @@ fn query(request: RangeRequest) -> Query {
     }
 }
 
-/// Whether an answer is sure to be short.
+/// Whether an answer is sure to be found soon.
 fn is_small(query: &Query) -> bool {
     let limited = (1..=SMALL_PAGE).contains(&query.limit) && !has_own_order(query);
     query.end.is_empty() || query.count_only || limited
+}
+
+/// Whether a transaction that only reads looks at a few keys for sure.
+fn is_small_txn(txn: &TxnRequest) -> bool {
+    let one_key = |operation: &RequestOp| matches!(&operation.request, Some(Operation::RequestRange(range)) if range.range_end.is_empty());
+    let compares = txn
+        .compare
+        .iter()
+        .all(|compare| compare.range_end.is_empty());
+    compares && txn.success.iter().chain(&txn.failure).all(one_key)
 }
 
 /// Whether the keys have to be looked at all together before the first is known.
@@ -301,9 +326,7 @@ fn has_own_order(query: &Query) -> bool {
         query.min_create_revision,
         query.max_create_revision,
     ];
-    query.target != Target::Key
-        || query.order == Order::Descend
-        || bounds.iter().any(|&bound| bound != 0)
+    query.target != Target::Key || bounds.iter().any(|&bound| bound != 0)
 }
 
 /// Whether every range of a transaction may be answered without asking the leader (`IsTxnSerializable`).
@@ -336,13 +359,18 @@ mod tests {
             ..over("b", 0)
         };
         assert!(is_small(&count));
-        let sorted = Query {
+        let backwards = Query {
             order: Order::Descend,
             ..over("b", 1)
         };
+        assert!(is_small(&backwards));
+        let newest = Query {
+            target: Target::Mod,
+            ..backwards
+        };
         assert!(
-            !is_small(&sorted),
-            "the greatest of many keys is found only after all are looked at"
+            !is_small(&newest),
+            "the newest key is found only after all are looked at"
         );
     }
 

@@ -115,10 +115,6 @@ impl Door {
     /// Tells the client what the hub has noticed.
     async fn tell(&self, notice: Notice, outbox: &mut Outbox) {
         let since = Instant::now();
-        let events = match &notice {
-            Notice::Events { events, .. } => events.count(),
-            _ => 0,
-        };
         let revision = match &notice {
             Notice::Events { revision, .. }
             | Notice::Progress { revision, .. }
@@ -128,12 +124,16 @@ impl Door {
         outbox
             .send(written(&notice, &self.node.header(revision)))
             .await;
-        if events > 0 {
-            let seconds = since.elapsed().as_secs_f64();
-            self.metrics.watch_events.observe(seconds);
-            self.metrics
-                .watch_per_event
-                .observe(seconds / events as f64);
+        let seconds = since.elapsed().as_secs_f64();
+        let metrics = &self.metrics;
+        match notice {
+            Notice::Events { events, .. } => {
+                metrics.watch_events.observe(seconds);
+                let each = seconds / events.count().max(1) as f64;
+                metrics.watch_per_event.observe(each);
+            }
+            Notice::Progress { .. } => metrics.watch_progress.observe(seconds),
+            Notice::Compacted { .. } | Notice::Cancelled { .. } => {}
         }
     }
 }

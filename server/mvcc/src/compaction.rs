@@ -30,9 +30,9 @@ pub(crate) const FINISHED: &[u8] = b"mvcc/compaction/finished";
 /// Index rows looked at in one step.
 const ROWS: usize = 256;
 /// Keys cleaned per lock of the index.
-const KEYS_PER_LOCK: usize = 16;
+const KEYS_PER_LOCK: usize = 4;
 /// Versions removed per lock of the index.
-const VERSIONS_PER_LOCK: usize = 128;
+const VERSIONS_PER_LOCK: usize = 64;
 /// The pause before a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 

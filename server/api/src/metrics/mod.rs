@@ -24,14 +24,16 @@ use versions::ClientVersions;
 pub struct Metrics {
     methods: Vec<Arc<MethodCounters>>,
     versions: ClientVersions,
-    /// Latency of requests by what they do (`etcd_server_request_duration_seconds`).
-    pub requests: Timing,
+    /// Time that requests and reads take.
+    pub timing: Timing,
     /// Time to hand one answer with events to the connection.
     pub watch_events: Histogram,
     /// The same, divided by the number of events.
     pub watch_per_event: Histogram,
-    /// Time to hand one answer without events to the connection.
+    /// Time to hand one answer to a client's wish to the connection.
     pub watch_control: Histogram,
+    /// Time to hand a notice of progress to the connection.
+    pub watch_progress: Histogram,
     /// `/health` answered well.
     pub health_success: IntCounter,
     /// `/health` answered badly.
@@ -49,7 +51,7 @@ impl Metrics {
         let metrics = Self {
             methods: Method::ALL.iter().map(|_| Arc::default()).collect(),
             versions: ClientVersions::default(),
-            requests: Timing::new(registry)?,
+            timing: Timing::new(registry)?,
             watch_events: watch_histogram(
                 registry,
                 "watch_stream_duration_seconds",
@@ -64,6 +66,11 @@ impl Metrics {
                 registry,
                 "control_stream_duration_seconds",
                 "The total duration in seconds of running through the send loop control stream response.",
+            )?,
+            watch_progress: watch_histogram(
+                registry,
+                "progress_duration_seconds",
+                "The total duration in seconds of running through the progress loop control stream response.",
             )?,
             health_success: counter(
                 registry,

@@ -1,5 +1,6 @@
 //! How long requests take, by what they do.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
@@ -32,32 +33,54 @@ const KINDS: [(RequestKind, &str); 9] = [
     (RequestKind::Alarm, "Alarm"),
 ];
 
-/// The histogram per kind and outcome, looked up once.
+/// The value of the label `success`, by whether there was any.
+const SUCCESS: [&str; 2] = ["false", "true"];
+
+/// Histograms of time, each shown from its first use on as in etcd, and looked up once.
 pub struct Timing {
-    kinds: Vec<[Histogram; 2]>,
+    requests: HistogramVec,
+    known_requests: [[OnceLock<Histogram>; 2]; KINDS.len()],
+    ranges: HistogramVec,
+    known_ranges: [OnceLock<Histogram>; 2],
 }
 
 impl Timing {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let options = HistogramOpts::new(
+        let requests = HistogramOpts::new(
             "etcd_server_request_duration_seconds",
             "Response latency distribution in seconds for each type.",
         );
-        let buckets = prometheus::exponential_buckets(0.001, 2.0, 14)?;
-        let histograms = HistogramVec::new(options.buckets(buckets), &["type", "success"])?;
-        registry.register(Box::new(histograms.clone()))?;
-        let kinds = KINDS
-            .iter()
-            .map(|(_, name)| {
-                ["false", "true"].map(|success| histograms.with_label_values(&[*name, success]))
-            })
-            .collect();
-        Ok(Self { kinds })
+        let requests = requests.buckets(prometheus::exponential_buckets(0.001, 2.0, 14)?);
+        let ranges = HistogramOpts::new(
+            "etcd_server_range_duration_seconds",
+            "The latency distributions of txn.Range",
+        );
+        let ranges = ranges.buckets(prometheus::exponential_buckets(0.0001, 2.0, 20)?);
+        let timing = Self {
+            requests: HistogramVec::new(requests, &["type", "success"])?,
+            known_requests: Default::default(),
+            ranges: HistogramVec::new(ranges, &["success"])?,
+            known_ranges: Default::default(),
+        };
+        registry.register(Box::new(timing.requests.clone()))?;
+        registry.register(Box::new(timing.ranges.clone()))?;
+        Ok(timing)
     }
 
     /// A request of this kind that began at `since` has its answer.
-    pub fn observe(&self, kind: RequestKind, success: bool, since: Instant) {
-        self.kinds[kind as usize][usize::from(success)].observe(since.elapsed().as_secs_f64());
+    pub fn request(&self, kind: RequestKind, success: bool, since: Instant) {
+        let labels = || [KINDS[kind as usize].1, SUCCESS[usize::from(success)]];
+        let known = &self.known_requests[kind as usize][usize::from(success)];
+        let histogram = known.get_or_init(|| self.requests.with_label_values(&labels()));
+        histogram.observe(since.elapsed().as_secs_f64());
+    }
+
+    /// The store was asked for a range at `since` and has answered.
+    pub fn range(&self, success: bool, since: Instant) {
+        let label = SUCCESS[usize::from(success)];
+        let known = &self.known_ranges[usize::from(success)];
+        let histogram = known.get_or_init(|| self.ranges.with_label_values(&[label]));
+        histogram.observe(since.elapsed().as_secs_f64());
     }
 }
 

@@ -217,10 +217,10 @@ fn after_a_write_that_failed_nothing_more_is_written_and_nothing_durable_is_lost
         output.status.success() && said.contains("refused the rest"),
         "{said}\n{text}"
     );
-    let told = said
+    let mut told = said
         .lines()
         .filter_map(|line| line.strip_prefix("durable ")?.parse::<u64>().ok());
-    let durable = told.last().unwrap() + 1;
+    let durable = told.next_back().unwrap() + 1;
     let log = Log::open(limited_options(directory.path())).unwrap();
     assert_eq!(log.read(0..u64::MAX).unwrap(), items(1, 0..durable, 1000));
     append(&log, items(1, durable..durable + 50, 1000));
