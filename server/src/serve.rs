@@ -33,7 +33,9 @@ const STOP: Duration = Duration::from_millis(800);
 /// Runs the member; returns where it could not start or had to stop by itself. A member that was asked to stop
 /// dies of the signal.
 pub fn run(config: Config) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let ended = match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(live(config));
@@ -65,7 +67,12 @@ async fn live(config: Config) -> anyhow::Result<Signal> {
         let tls = peer_tls.clone().filter(|_| url.is_secure());
         peer_ports.spawn(peer_port::serve(bound, tls, router.clone()));
     }
-    let advertised: Vec<String> = config.advertise.client.iter().map(|url| url.as_str().to_owned()).collect();
+    let advertised: Vec<String> = config
+        .advertise
+        .client
+        .iter()
+        .map(|url| url.as_str().to_owned())
+        .collect();
     let stop = CancellationToken::new();
     let (served_node, served_stop) = (node.clone(), stop.clone());
     let mut serving = tokio::spawn(async move {
@@ -95,15 +102,21 @@ async fn live(config: Config) -> anyhow::Result<Signal> {
 }
 
 fn client_urls(config: &Config) -> Vec<Url> {
-    [&config.listen.client, &config.listen.client_http, &config.listen.metrics]
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect()
+    [
+        &config.listen.client,
+        &config.listen.client_http,
+        &config.listen.metrics,
+    ]
+    .into_iter()
+    .flatten()
+    .cloned()
+    .collect()
 }
 
 fn bind_all(urls: &[Url], reuse_port: bool) -> Result<Vec<(Url, Bound)>, listen::Error> {
-    urls.iter().map(|url| Ok((url.clone(), listen::bind(url, reuse_port)?))).collect()
+    urls.iter()
+        .map(|url| Ok((url.clone(), listen::bind(url, reuse_port)?)))
+        .collect()
 }
 
 fn server_tls(
@@ -115,7 +128,12 @@ fn server_tls(
     if !urls.iter().any(Url::is_secure) {
         return Ok(None);
     }
-    Ok(Some(Arc::new(ServerTls::open(port, options, urls, &folder.fixtures(port))?)))
+    Ok(Some(Arc::new(ServerTls::open(
+        port,
+        options,
+        urls,
+        &folder.fixtures(port),
+    )?)))
 }
 
 fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Options> {
@@ -132,7 +150,12 @@ fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Optio
         member_id: identity.member_id,
         cluster_id: identity.cluster_id,
         name: config.name.clone(),
-        client_urls: config.advertise.client.iter().map(|url| url.as_str().to_owned()).collect(),
+        client_urls: config
+            .advertise
+            .client
+            .iter()
+            .map(|url| url.as_str().to_owned())
+            .collect(),
         initial_members: identity.founders,
         state_directory: folder.state().to_owned(),
         log_directory: folder.log().to_owned(),
@@ -149,17 +172,32 @@ fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Optio
             quota_backend_bytes: config.limits.quota_backend_bytes.unwrap_or(0),
         },
         watch_progress_interval: config.watch_progress_interval,
-        lease_checkpoint_interval: config.features.enabled("LeaseCheckpoint").then_some(LEASE_CHECKPOINT),
-        versions: Versions { server: version::ETCD.to_owned(), metastore: version::METASTORE.to_owned() },
+        lease_checkpoint_interval: config
+            .features
+            .enabled("LeaseCheckpoint")
+            .then_some(LEASE_CHECKPOINT),
+        versions: Versions {
+            server: version::ETCD.to_owned(),
+            metastore: version::METASTORE.to_owned(),
+        },
         connect: connector(config)?,
     })
 }
 
 /// Opens connections to other members, with TLS where their URLs ask for it.
 fn connector(config: &Config) -> anyhow::Result<metastore_node::Connect> {
-    let secure = config.advertise.peer.iter().any(Url::is_secure) || config.cluster.initial.contains("https://");
-    let tls = if secure { Some(PeerClientTls::open(&config.peer_tls)?) } else { None };
-    let dialer = Dialer::new(tls, config.raft.local_address, Duration::from_secs(1) + config.raft.election);
+    let secure = config.advertise.peer.iter().any(Url::is_secure)
+        || config.cluster.initial.contains("https://");
+    let tls = if secure {
+        Some(PeerClientTls::open(&config.peer_tls)?)
+    } else {
+        None
+    };
+    let dialer = Dialer::new(
+        tls,
+        config.raft.local_address,
+        Duration::from_secs(1) + config.raft.election,
+    );
     Ok(Arc::new(move |url: String| {
         let dialer = dialer.clone();
         Box::pin(async move { Ok(Box::new(dialer.connect(&url).await?) as Box<dyn PeerStream>) })
@@ -186,7 +224,10 @@ fn open_client_ports(
     let split = !config.listen.client_http.is_empty();
     let mut ports = JoinSet::new();
     let kinds = [
-        (&config.listen.client, if split { Traffic::Grpc } else { Traffic::Both }),
+        (
+            &config.listen.client,
+            if split { Traffic::Grpc } else { Traffic::Both },
+        ),
         (&config.listen.client_http, Traffic::Http),
         (&config.listen.metrics, Traffic::Metrics),
     ];
@@ -195,7 +236,11 @@ fn open_client_ports(
             let tls = tls.clone().filter(|_| url.is_secure());
             let tls = tls.map(|tls| Arc::new(ClientTls(tls)) as Arc<dyn TlsSource>);
             let (listener, file) = split_bound(bound);
-            let port = Port { listener, tls, traffic };
+            let port = Port {
+                listener,
+                tls,
+                traffic,
+            };
             let serving = port.serve(door.clone(), connections(config), stop.clone());
             ports.spawn(async move {
                 serving.await;
@@ -238,7 +283,10 @@ fn door_options(config: &Config) -> metastore_api::Options {
         election_timeout: config.raft.election,
         slow_request: config.warning_unary_request,
         watch_progress_interval: config.watch_progress_interval,
-        access: AccessControl { hosts: names(&config.http.hosts), origins: names(&config.http.origins) },
+        access: AccessControl {
+            hosts: names(&config.http.hosts),
+            origins: names(&config.http.origins),
+        },
         command_line: std::env::args().collect(),
     }
 }

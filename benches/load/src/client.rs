@@ -19,7 +19,10 @@ use crate::sample::Sample;
 
 /// Connects to a member.
 pub(crate) async fn connect(url: &str) -> Result<Channel> {
-    Ok(Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?)
+    Ok(Endpoint::from_shared(url.to_owned())?
+        .tcp_nodelay(true)
+        .connect()
+        .await?)
 }
 
 /// The key of a number, as a Kubernetes object's path.
@@ -43,8 +46,17 @@ pub(crate) async fn fill(url: &str, count: u64, value_bytes: usize) -> Result<i6
                     if number >= count {
                         return Ok::<i64, tonic::Status>(revision);
                     }
-                    let put = PutRequest { key: key(number).into(), value: value.clone().into(), ..Default::default() };
-                    revision = kv.put(put).await?.into_inner().header.map_or(0, |header| header.revision);
+                    let put = PutRequest {
+                        key: key(number).into(),
+                        value: value.clone().into(),
+                        ..Default::default()
+                    };
+                    revision = kv
+                        .put(put)
+                        .await?
+                        .into_inner()
+                        .header
+                        .map_or(0, |header| header.revision);
                 }
             });
         }
@@ -74,7 +86,10 @@ fn percentiles(mut latencies: Vec<f64>, elapsed: Duration) -> Sample {
     let mut sample = Sample::default();
     sample.set("rate", latencies.len() as f64 / elapsed.as_secs_f64());
     latencies.sort_by(f64::total_cmp);
-    let at = |share: f64| latencies.get(((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1)));
+    let at = |share: f64| {
+        latencies
+            .get(((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1)))
+    };
     for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
         sample.set(name, at(share).copied().unwrap_or(0.0));
     }
@@ -82,7 +97,14 @@ fn percentiles(mut latencies: Vec<f64>, elapsed: Duration) -> Sample {
 }
 
 /// Reads one page of `limit` keys, `skip` pages into the list, over and over.
-pub(crate) async fn pages(url: &str, clients: usize, total: u64, page: u64, limit: i64, revision: i64) -> Result<Sample> {
+pub(crate) async fn pages(
+    url: &str,
+    clients: usize,
+    total: u64,
+    page: u64,
+    limit: i64,
+    revision: i64,
+) -> Result<Sample> {
     let next = Arc::new(AtomicU64::new(0));
     let begin = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -110,7 +132,10 @@ pub(crate) async fn pages(url: &str, clients: usize, total: u64, page: u64, limi
     gather(tasks, begin).await
 }
 
-async fn gather(mut tasks: tokio::task::JoinSet<Result<Vec<f64>, tonic::Status>>, begin: Instant) -> Result<Sample> {
+async fn gather(
+    mut tasks: tokio::task::JoinSet<Result<Vec<f64>, tonic::Status>>,
+    begin: Instant,
+) -> Result<Sample> {
     let mut all = Vec::new();
     while let Some(done) = tasks.join_next().await {
         all.extend(done??);
@@ -143,7 +168,13 @@ pub(crate) async fn steady_puts(url: &str, per_second: u64, time: Duration) -> R
 
 /// Many watchers of one prefix; `puts` are made one after the other, and each watcher's delay from the
 /// put's sending to the event's arrival is measured. The rate is of events delivered.
-pub(crate) async fn watch_delay(url: &str, connections: usize, watchers: usize, puts: u64, per_second: u64) -> Result<Sample> {
+pub(crate) async fn watch_delay(
+    url: &str,
+    connections: usize,
+    watchers: usize,
+    puts: u64,
+    per_second: u64,
+) -> Result<Sample> {
     let sent: Arc<Vec<AtomicU64>> = Arc::new((0..puts).map(|_| AtomicU64::new(0)).collect());
     let begin = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -158,7 +189,11 @@ pub(crate) async fn watch_delay(url: &str, connections: usize, watchers: usize, 
     for number in 0..puts {
         tick.tick().await;
         sent[number as usize].store(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        let put = PutRequest { key: "watched/key".into(), value: number.to_string().into(), ..Default::default() };
+        let put = PutRequest {
+            key: "watched/key".into(),
+            value: number.to_string().into(),
+            ..Default::default()
+        };
         kv.put(put).await?;
     }
     gather(tasks, first).await
@@ -170,11 +205,20 @@ async fn open_watches(url: &str, count: usize) -> Result<Watching> {
     let mut client = WatchClient::new(connect(url).await?).max_decoding_message_size(usize::MAX);
     let (requests, receiver) = tokio::sync::mpsc::channel(count);
     for _ in 0..count {
-        let create = WatchCreateRequest { key: "watched/".into(), range_end: "watched0".into(), ..Default::default() };
-        requests.send(WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }).await?;
+        let create = WatchCreateRequest {
+            key: "watched/".into(),
+            range_end: "watched0".into(),
+            ..Default::default()
+        };
+        requests
+            .send(WatchRequest {
+                request_union: Some(RequestUnion::CreateRequest(create)),
+            })
+            .await?;
     }
     // The request stream must stay open as long as the watches live.
-    let open = tokio_stream::wrappers::ReceiverStream::new(receiver).chain(futures::stream::pending());
+    let open =
+        tokio_stream::wrappers::ReceiverStream::new(receiver).chain(futures::stream::pending());
     let mut stream = client.watch(open).await?.into_inner();
     for _ in 0..count {
         stream.message().await?;
@@ -182,13 +226,22 @@ async fn open_watches(url: &str, count: usize) -> Result<Watching> {
     Ok(stream)
 }
 
-async fn receive(mut stream: Watching, sent: Arc<Vec<AtomicU64>>, begin: Instant, expected: u64) -> Result<Vec<f64>, tonic::Status> {
+async fn receive(
+    mut stream: Watching,
+    sent: Arc<Vec<AtomicU64>>,
+    begin: Instant,
+    expected: u64,
+) -> Result<Vec<f64>, tonic::Status> {
     let mut delays = Vec::new();
     while (delays.len() as u64) < expected {
-        let Some(response) = stream.message().await? else { break };
+        let Some(response) = stream.message().await? else {
+            break;
+        };
         let now = begin.elapsed().as_nanos() as u64;
         for event in response.events {
-            let number = event.kv.and_then(|kv| std::str::from_utf8(&kv.value).ok()?.parse::<usize>().ok());
+            let number = event
+                .kv
+                .and_then(|kv| std::str::from_utf8(&kv.value).ok()?.parse::<usize>().ok());
             if let Some(at) = number.and_then(|number| sent.get(number)) {
                 delays.push(now.saturating_sub(at.load(Ordering::Relaxed)) as f64 / 1e6);
             }
@@ -201,13 +254,20 @@ async fn receive(mut stream: Watching, sent: Arc<Vec<AtomicU64>>, begin: Instant
 pub(crate) async fn defragment(url: &str) -> Result<()> {
     use metastore_proto::etcdserverpb::DefragmentRequest;
     use metastore_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-    MaintenanceClient::new(connect(url).await?).defragment(DefragmentRequest {}).await?;
+    MaintenanceClient::new(connect(url).await?)
+        .defragment(DefragmentRequest {})
+        .await?;
     Ok(())
 }
 
 /// Compacts and waits until the space is given back.
 pub(crate) async fn compact(url: &str, revision: i64) -> Result<()> {
     use metastore_proto::etcdserverpb::CompactionRequest;
-    KvClient::new(connect(url).await?).compact(CompactionRequest { revision, physical: true }).await?;
+    KvClient::new(connect(url).await?)
+        .compact(CompactionRequest {
+            revision,
+            physical: true,
+        })
+        .await?;
     Ok(())
 }

@@ -51,7 +51,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts a new cluster and waits until it answers.
-    pub(crate) fn start(target: Target, programs: &Programs, size: usize, data: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        target: Target,
+        programs: &Programs,
+        size: usize,
+        data: &Path,
+    ) -> Result<Self> {
         let program = match target {
             Target::Etcd => programs.etcd.clone(),
             Target::MetaStore => programs.metastore.clone(),
@@ -59,15 +64,26 @@ impl Cluster {
         let directory = tempfile::tempdir_in(data).context("make a data directory")?;
         let ports = free_ports(size * 2)?;
         let (clients, peers) = ports.split_at(size);
-        let initial: Vec<String> =
-            peers.iter().enumerate().map(|(i, port)| format!("m{i}=http://127.0.0.1:{port}")).collect();
-        let mut cluster = Self { target, program, directory, members: Vec::new() };
+        let initial: Vec<String> = peers
+            .iter()
+            .enumerate()
+            .map(|(i, port)| format!("m{i}=http://127.0.0.1:{port}"))
+            .collect();
+        let mut cluster = Self {
+            target,
+            program,
+            directory,
+            members: Vec::new(),
+        };
         for i in 0..size {
             let client = format!("http://127.0.0.1:{}", clients[i]);
             let peer = format!("http://127.0.0.1:{}", peers[i]);
             let arguments: Vec<String> = [
                 format!("--name=m{i}"),
-                format!("--data-dir={}", cluster.directory.path().join(format!("m{i}")).display()),
+                format!(
+                    "--data-dir={}",
+                    cluster.directory.path().join(format!("m{i}")).display()
+                ),
                 format!("--listen-client-urls={client}"),
                 format!("--advertise-client-urls={client}"),
                 format!("--listen-peer-urls={peer}"),
@@ -84,7 +100,10 @@ impl Cluster {
     }
 
     fn launch(&mut self, arguments: Vec<String>, client_port: u16) -> Result<()> {
-        let log = self.directory.path().join(format!("log-{}", self.members.len()));
+        let log = self
+            .directory
+            .path()
+            .join(format!("log-{}", self.members.len()));
         let log = File::options().create(true).append(true).open(log)?;
         let process = Command::new(&self.program)
             .args(&arguments)
@@ -93,7 +112,11 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .with_context(|| format!("start {}", self.program.display()))?;
-        self.members.push(Member { process, arguments, client_port });
+        self.members.push(Member {
+            process,
+            arguments,
+            client_port,
+        });
         Ok(())
     }
 
@@ -102,7 +125,11 @@ impl Cluster {
         for member in &mut self.members {
             while !healthy(member.client_port) {
                 if let Some(status) = member.process.try_wait()? {
-                    bail!("{} ended with {status}; arguments {:?}", self.program.display(), member.arguments);
+                    bail!(
+                        "{} ended with {status}; arguments {:?}",
+                        self.program.display(),
+                        member.arguments
+                    );
                 }
                 if Instant::now() > deadline {
                     bail!("{} was not ready within a minute", self.program.display());
@@ -131,8 +158,11 @@ impl Cluster {
 
     /// Client endpoints, separated by commas.
     pub(crate) fn endpoints(&self) -> String {
-        let endpoints: Vec<String> =
-            self.members.iter().map(|member| format!("127.0.0.1:{}", member.client_port)).collect();
+        let endpoints: Vec<String> = self
+            .members
+            .iter()
+            .map(|member| format!("127.0.0.1:{}", member.client_port))
+            .collect();
         endpoints.join(",")
     }
 
@@ -143,13 +173,19 @@ impl Cluster {
 
     /// CPU seconds of all members together.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        self.members.iter().map(|member| process::cpu_seconds(member.process.id())).sum()
+        self.members
+            .iter()
+            .map(|member| process::cpu_seconds(member.process.id()))
+            .sum()
     }
 
     /// Peak memory of the largest member, in bytes.
     pub(crate) fn peak_memory_bytes(&self) -> Result<u64> {
-        let peaks: Result<Vec<u64>> =
-            self.members.iter().map(|member| process::memory_bytes(member.process.id(), "VmHWM")).collect();
+        let peaks: Result<Vec<u64>> = self
+            .members
+            .iter()
+            .map(|member| process::memory_bytes(member.process.id(), "VmHWM"))
+            .collect();
         Ok(peaks?.into_iter().max().unwrap_or(0))
     }
 
@@ -167,7 +203,9 @@ impl Cluster {
             .iter()
             .filter_map(|member| http_get(member.client_port, "/metrics"))
             .filter_map(|text| {
-                let line = text.lines().find(|line| line.starts_with("etcd_disk_wal_fsync_duration_seconds_count"))?;
+                let line = text
+                    .lines()
+                    .find(|line| line.starts_with("etcd_disk_wal_fsync_duration_seconds_count"))?;
                 line.split_whitespace().nth(1)?.parse::<f64>().ok()
             })
             .sum::<f64>() as u64
@@ -175,7 +213,11 @@ impl Cluster {
 
     /// What was started, for the report.
     pub(crate) fn command_line(&self) -> String {
-        format!("{} {}", self.target.name(), self.members[0].arguments.join(" "))
+        format!(
+            "{} {}",
+            self.target.name(),
+            self.members[0].arguments.join(" ")
+        )
     }
 }
 
@@ -196,8 +238,13 @@ fn terminate(process: &mut Child) -> Result<()> {
 }
 
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: std::io::Result<Vec<_>> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
-    listeners?.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    let listeners: std::io::Result<Vec<_>> = (0..count)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .collect();
+    listeners?
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect()
 }
 
 fn healthy(port: u16) -> bool {
@@ -208,7 +255,11 @@ fn http_get(port: u16, path: &str) -> Option<String> {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)

@@ -35,55 +35,153 @@ pub(crate) struct Load {
 
 /// All loads, in the order in which they are reported.
 pub(crate) const LOADS: &[Load] = &[
-    Load { name: "put, 1 client", run: |bench| bench.put(1, 1, 10_000) },
-    Load { name: "put, 100 clients", run: |bench| bench.put(100, 10, 150_000) },
-    Load { name: "put, 1 000 clients", run: |bench| bench.put(1000, 100, 200_000) },
-    Load { name: "range of one key, linearizable, 100 clients", run: |bench| bench.range("l") },
-    Load { name: "range of one key, serializable, 100 clients", run: |bench| bench.range("s") },
-    Load { name: "page of 1 000 out of 100 000 keys", run: newest_page },
-    Load { name: "page 50 of that list, 100 000 writes old", run: pinned_page },
-    Load { name: "txn of 8 puts, 100 clients", run: |bench| bench.txn() },
-    Load { name: "lease keepalive, 100 clients", run: |bench| bench.keepalive() },
-    Load { name: "1 000 watchers on 10 connections", run: watchers },
-    Load { name: "1 M keys of 256 B", run: million },
-    Load { name: "1 M puts to one key", run: one_key },
-    Load { name: "puts during Defragment", run: during_defragment },
-    Load { name: "puts during compaction", run: during_compaction },
+    Load {
+        name: "put, 1 client",
+        run: |bench| bench.put(1, 1, 10_000),
+    },
+    Load {
+        name: "put, 100 clients",
+        run: |bench| bench.put(100, 10, 150_000),
+    },
+    Load {
+        name: "put, 1 000 clients",
+        run: |bench| bench.put(1000, 100, 200_000),
+    },
+    Load {
+        name: "range of one key, linearizable, 100 clients",
+        run: |bench| bench.range("l"),
+    },
+    Load {
+        name: "range of one key, serializable, 100 clients",
+        run: |bench| bench.range("s"),
+    },
+    Load {
+        name: "page of 1 000 out of 100 000 keys",
+        run: newest_page,
+    },
+    Load {
+        name: "page 50 of that list, 100 000 writes old",
+        run: pinned_page,
+    },
+    Load {
+        name: "txn of 8 puts, 100 clients",
+        run: |bench| bench.txn(),
+    },
+    Load {
+        name: "lease keepalive, 100 clients",
+        run: |bench| bench.keepalive(),
+    },
+    Load {
+        name: "1 000 watchers on 10 connections",
+        run: watchers,
+    },
+    Load {
+        name: "1 M keys of 256 B",
+        run: million,
+    },
+    Load {
+        name: "1 M puts to one key",
+        run: one_key,
+    },
+    Load {
+        name: "puts during Defragment",
+        run: during_defragment,
+    },
+    Load {
+        name: "puts during compaction",
+        run: during_compaction,
+    },
 ];
 
 impl Bench<'_> {
     fn put(&mut self, clients: u64, connections: u64, total: u64) -> Result<Sample> {
-        let (total, clients, connections) = (self.scale.of(total), clients.to_string(), connections.to_string());
+        let (total, clients, connections) = (
+            self.scale.of(total),
+            clients.to_string(),
+            connections.to_string(),
+        );
         let total_text = total.to_string();
-        self.benchmark(total, &[
-            "put", "--clients", &clients, "--conns", &connections, "--total", &total_text, "--key-size", "8", "--val-size",
-            "256", "--key-space-size", "100000",
-        ])
+        self.benchmark(
+            total,
+            &[
+                "put",
+                "--clients",
+                &clients,
+                "--conns",
+                &connections,
+                "--total",
+                &total_text,
+                "--key-size",
+                "8",
+                "--val-size",
+                "256",
+                "--key-space-size",
+                "100000",
+            ],
+        )
     }
 
     fn range(&mut self, consistency: &str) -> Result<Sample> {
-        self.runtime.block_on(client::fill(&self.cluster.url(), 1000, 256))?;
+        self.runtime
+            .block_on(client::fill(&self.cluster.url(), 1000, 256))?;
         let total = self.scale.of(200_000);
         let key = String::from_utf8(client::key(7))?;
         let total_text = total.to_string();
-        self.benchmark(total, &[
-            "range", &key, "--consistency", consistency, "--clients", "100", "--conns", "10", "--total", &total_text,
-        ])
+        self.benchmark(
+            total,
+            &[
+                "range",
+                &key,
+                "--consistency",
+                consistency,
+                "--clients",
+                "100",
+                "--conns",
+                "10",
+                "--total",
+                &total_text,
+            ],
+        )
     }
 
     fn txn(&mut self) -> Result<Sample> {
         let total = self.scale.of(60_000);
         let total_text = total.to_string();
-        self.benchmark(total, &[
-            "txn-put", "--txn-ops", "8", "--clients", "100", "--conns", "10", "--total", &total_text, "--val-size", "256",
-            "--key-space-size", "100000",
-        ])
+        self.benchmark(
+            total,
+            &[
+                "txn-put",
+                "--txn-ops",
+                "8",
+                "--clients",
+                "100",
+                "--conns",
+                "10",
+                "--total",
+                &total_text,
+                "--val-size",
+                "256",
+                "--key-space-size",
+                "100000",
+            ],
+        )
     }
 
     fn keepalive(&mut self) -> Result<Sample> {
         let total = self.scale.of(200_000);
         let total_text = total.to_string();
-        self.benchmark(total, &["lease-keepalive", "--clients", "100", "--conns", "10", "--total", &total_text])
+        self.benchmark(
+            total,
+            &[
+                "lease-keepalive",
+                "--clients",
+                "100",
+                "--conns",
+                "10",
+                "--total",
+                &total_text,
+            ],
+        )
     }
 
     /// Runs etcd's benchmark client and measures what the server and the client spent on it.
@@ -98,21 +196,41 @@ impl Bench<'_> {
             .context("run the benchmark client")?;
         let report = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
-            bail!("the benchmark client failed: {}", String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "the benchmark client failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         if let Some(errors) = report.split("Error distribution:").nth(1) {
-            bail!("{} after {:?}: errors:{errors}", arguments[0], begin.elapsed());
+            bail!(
+                "{} after {:?}: errors:{errors}",
+                arguments[0],
+                begin.elapsed()
+            );
         }
         let mut sample = parse(&report)?;
-        sample.set("server_cpu", (self.cluster.cpu_seconds()? - before) * 1e6 / operations as f64);
-        sample.set("client_cpu", (children_cpu_seconds() - client_before) * 1e6 / operations as f64);
+        sample.set(
+            "server_cpu",
+            (self.cluster.cpu_seconds()? - before) * 1e6 / operations as f64,
+        );
+        sample.set(
+            "client_cpu",
+            (children_cpu_seconds() - client_before) * 1e6 / operations as f64,
+        );
         Ok(sample)
     }
 
-    fn own<F: Future<Output = Result<Sample>>>(&mut self, operations: u64, load: F) -> Result<Sample> {
+    fn own<F: Future<Output = Result<Sample>>>(
+        &mut self,
+        operations: u64,
+        load: F,
+    ) -> Result<Sample> {
         let before = self.cluster.cpu_seconds()?;
         let mut sample = self.runtime.block_on(load)?;
-        sample.set("server_cpu", (self.cluster.cpu_seconds()? - before) * 1e6 / operations as f64);
+        sample.set(
+            "server_cpu",
+            (self.cluster.cpu_seconds()? - before) * 1e6 / operations as f64,
+        );
         Ok(sample)
     }
 }
@@ -120,8 +238,18 @@ impl Bench<'_> {
 /// CPU seconds of all child processes that have ended.
 fn children_cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|field| field.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
     (ticks(13) + ticks(14)) / rustix::param::clock_ticks_per_second() as f64
 }
 
@@ -155,11 +283,23 @@ fn million(bench: &mut Bench<'_>) -> Result<Sample> {
     bench.runtime.block_on(client::fill(&url, count, 256))?;
     let mut sample = Sample::default();
     sample.set("rate", count as f64 / begin.elapsed().as_secs_f64());
-    sample.set("server_cpu", (bench.cluster.cpu_seconds()? - before) * 1e6 / count as f64);
-    sample.set("memory_mib", bench.cluster.peak_memory_bytes()? as f64 / f64::from(1 << 20));
-    sample.set("disk_mib", bench.cluster.disk_bytes() as f64 / f64::from(1 << 20));
+    sample.set(
+        "server_cpu",
+        (bench.cluster.cpu_seconds()? - before) * 1e6 / count as f64,
+    );
+    sample.set(
+        "memory_mib",
+        bench.cluster.peak_memory_bytes()? as f64 / f64::from(1 << 20),
+    );
+    sample.set(
+        "disk_mib",
+        bench.cluster.disk_bytes() as f64 / f64::from(1 << 20),
+    );
     sample.set("restart_ms", bench.cluster.restart()?.as_secs_f64() * 1e3);
-    sample.set("memory_after_restart_mib", bench.cluster.peak_memory_bytes()? as f64 / f64::from(1 << 20));
+    sample.set(
+        "memory_after_restart_mib",
+        bench.cluster.peak_memory_bytes()? as f64 / f64::from(1 << 20),
+    );
     Ok(sample)
 }
 
@@ -169,15 +309,32 @@ fn one_key(bench: &mut Bench<'_>) -> Result<Sample> {
     let total_text = total.to_string();
     let mut rates = Vec::new();
     for _ in 0..10 {
-        let part = bench.benchmark(total, &[
-            "put", "--clients", "100", "--conns", "10", "--total", &total_text, "--key-size", "8", "--val-size", "64",
-            "--key-space-size", "1",
-        ])?;
+        let part = bench.benchmark(
+            total,
+            &[
+                "put",
+                "--clients",
+                "100",
+                "--conns",
+                "10",
+                "--total",
+                &total_text,
+                "--key-size",
+                "8",
+                "--val-size",
+                "64",
+                "--key-space-size",
+                "1",
+            ],
+        )?;
         rates.push(part);
     }
     let (first, last) = (&rates[0], &rates[rates.len() - 1]);
     let mut sample = last.clone();
-    sample.set("last_to_first", last.figures["rate"] / first.figures["rate"]);
+    sample.set(
+        "last_to_first",
+        last.figures["rate"] / first.figures["rate"],
+    );
     Ok(sample)
 }
 
@@ -190,7 +347,9 @@ where
 {
     let url = bench.cluster.url();
     let time = Duration::from_secs_f64((15.0 * bench.scale.0).max(3.0));
-    let quiet = bench.runtime.block_on(client::steady_puts(&url, STEADY, time))?;
+    let quiet = bench
+        .runtime
+        .block_on(client::steady_puts(&url, STEADY, time))?;
     let busy = bench.runtime.block_on(async {
         let (busy, worked) = tokio::join!(client::steady_puts(&url, STEADY, time), work(&url));
         worked?;
@@ -198,7 +357,10 @@ where
     })?;
     let mut sample = busy;
     sample.set("quiet_p99.9", quiet.figures["p99.9"]);
-    sample.set("busy_to_quiet", sample.figures["p99.9"] / quiet.figures["p99.9"]);
+    sample.set(
+        "busy_to_quiet",
+        sample.figures["p99.9"] / quiet.figures["p99.9"],
+    );
     Ok(sample)
 }
 

@@ -58,7 +58,10 @@ struct Arguments {
     unsafe_no_fsync: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "the report is what this program is for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the report is what this program is for"
+)]
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.unsafe_no_fsync {
@@ -69,7 +72,10 @@ fn main() -> Result<()> {
         metastore: arguments.metastore.clone(),
         benchmark: arguments.benchmark.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let targets: Vec<Target> = match arguments.target.as_deref() {
         None => vec![Target::Etcd, Target::MetaStore],
         Some("etcd") => vec![Target::Etcd],
@@ -78,18 +84,29 @@ fn main() -> Result<()> {
     };
     let head = "| load | figure | etcd | MetaStore | ratio |\n|---|---|---|---|---|";
     println!("{head}");
-    let (mut table, mut ratios) = (format!("{head}\n"), BTreeMap::<&str, Vec<(String, f64)>>::new());
+    let (mut table, mut ratios) = (
+        format!("{head}\n"),
+        BTreeMap::<&str, Vec<(String, f64)>>::new(),
+    );
     let mut commands = BTreeMap::new();
-    for load in LOADS.iter().filter(|load| chosen(load.name, &arguments.only)) {
+    for load in LOADS
+        .iter()
+        .filter(|load| chosen(load.name, &arguments.only))
+    {
         let mut samples = Samples::new();
         for _ in 0..arguments.runs {
             for target in &targets {
-                let mut cluster = Cluster::start(*target, &programs, arguments.members, &arguments.data)?;
+                let mut cluster =
+                    Cluster::start(*target, &programs, arguments.members, &arguments.data)?;
                 let scale = Scale(arguments.scale);
-                let mut bench =
-                    Bench { programs: &programs, cluster: &mut cluster, scale, runtime: &runtime };
-                let mut sample =
-                    (load.run)(&mut bench).with_context(|| format!("{} on {}", load.name, target.name()))?;
+                let mut bench = Bench {
+                    programs: &programs,
+                    cluster: &mut cluster,
+                    scale,
+                    runtime: &runtime,
+                };
+                let mut sample = (load.run)(&mut bench)
+                    .with_context(|| format!("{} on {}", load.name, target.name()))?;
                 sample.set("fdatasyncs", cluster.fsyncs() as f64);
                 commands.insert(*target, cluster.command_line());
                 samples.entry(*target).or_default().push(sample);
@@ -99,11 +116,17 @@ fn main() -> Result<()> {
         print!("{rows}");
         table.push_str(&rows);
         for name in ["rate", "server_cpu", "p99.9"] {
-            let both = (report::figure(&samples, Target::Etcd, name), report::figure(&samples, Target::MetaStore, name));
+            let both = (
+                report::figure(&samples, Target::Etcd, name),
+                report::figure(&samples, Target::MetaStore, name),
+            );
             if let (Some(etcd), Some(ours)) = both
                 && etcd > 0.0
             {
-                ratios.entry(name).or_default().push((load.name.to_owned(), ours / etcd));
+                ratios
+                    .entry(name)
+                    .or_default()
+                    .push((load.name.to_owned(), ours / etcd));
             }
         }
     }
@@ -130,7 +153,10 @@ fn write_report(
     std::fs::write(directory.join(format!("load-{members}.md")), table)?;
     for (name, ratios) in ratios {
         let title = format!("MetaStore / etcd: {name}, {members} member(s)");
-        std::fs::write(directory.join(format!("load-{members}-{name}.svg")), report::plot(&title, ratios))?;
+        std::fs::write(
+            directory.join(format!("load-{members}-{name}.svg")),
+            report::plot(&title, ratios),
+        )?;
     }
     Ok(())
 }

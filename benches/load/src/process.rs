@@ -9,24 +9,44 @@ use anyhow::{Context, Result};
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("read process status")?;
     // The command's name, in parentheses, may hold spaces.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|field| field.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
     let per_second = rustix::param::clock_ticks_per_second() as f64;
     Ok((ticks(11) + ticks(12)) / per_second)
 }
 
 /// A field of /proc/<pid>/status in bytes, e.g. `VmRSS` or `VmHWM`.
 pub(crate) fn memory_bytes(pid: u32, field: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read process status")?;
-    let line = status.lines().find(|line| line.starts_with(field)).with_context(|| format!("no {field}"))?;
-    let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).context("read process status")?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(field))
+        .with_context(|| format!("no {field}"))?;
+    let kib: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .context("no number")?
+        .parse()?;
     Ok(kib * 1024)
 }
 
 /// Bytes that the files under a directory occupy.
 pub(crate) fn disk_bytes(directory: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return 0;
+    };
     entries
         .flatten()
         .map(|entry| match entry.metadata() {

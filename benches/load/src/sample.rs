@@ -21,12 +21,25 @@ impl Sample {
 /// Reads rate and latencies from the benchmark client's report.
 pub(crate) fn parse(report: &str) -> Result<Sample> {
     let mut sample = Sample::default();
-    let rate = report.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
-    sample.set("rate", rate.context("the benchmark client printed no rate")?.trim().parse()?);
+    let rate = report
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+    sample.set(
+        "rate",
+        rate.context("the benchmark client printed no rate")?
+            .trim()
+            .parse()?,
+    );
     for (name, label) in [("p50", "50% in"), ("p99", "99% in"), ("p99.9", "99.9% in")] {
-        let line = report.lines().map(str::trim).find(|line| line.starts_with(label));
+        let line = report
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with(label));
         let seconds = line.and_then(|line| line.strip_prefix(label)?.trim().strip_suffix("secs."));
-        let seconds: f64 = seconds.with_context(|| format!("no {label}"))?.trim().parse()?;
+        let seconds: f64 = seconds
+            .with_context(|| format!("no {label}"))?
+            .trim()
+            .parse()?;
         sample.set(name, seconds * 1e3);
     }
     Ok(sample)

@@ -51,9 +51,19 @@ impl LeaseClock {
         clock.due.clear();
         let mut leases = HashMap::new();
         for lease in running {
-            let left = if lease.remaining > 0 { lease.remaining } else { lease.ttl };
+            let left = if lease.remaining > 0 {
+                lease.remaining
+            } else {
+                lease.ttl
+            };
             let deadline = now + seconds(left);
-            leases.insert(lease.id, Timed { ttl: lease.ttl, deadline });
+            leases.insert(
+                lease.id,
+                Timed {
+                    ttl: lease.ttl,
+                    deadline,
+                },
+            );
             clock.due.push(Reverse((deadline, lease.id)));
         }
         clock.leases = Some(leases);
@@ -68,7 +78,9 @@ impl LeaseClock {
     pub(crate) fn granted(&self, now: Instant, id: i64, ttl: i64) {
         let mut clock = self.clock.lock();
         let deadline = now + seconds(ttl);
-        let Some(leases) = &mut clock.leases else { return };
+        let Some(leases) = &mut clock.leases else {
+            return;
+        };
         leases.insert(id, Timed { ttl, deadline });
         clock.due.push(Reverse((deadline, id)));
     }
@@ -84,15 +96,25 @@ impl LeaseClock {
     /// revocation does not get through.
     pub(crate) fn expired(&self, now: Instant, limit: usize, again: Duration) -> Vec<i64> {
         let mut clock = self.clock.lock();
-        let Clock { leases: Some(leases), due } = &mut *clock else { return Vec::new() };
+        let Clock {
+            leases: Some(leases),
+            due,
+        } = &mut *clock
+        else {
+            return Vec::new();
+        };
         let mut expired = Vec::new();
         while expired.len() < limit {
             match due.peek() {
                 Some(Reverse((at, _))) if *at <= now => {}
                 _ => break,
             }
-            let Some(Reverse((_, id))) = due.pop() else { break };
-            let Some(lease) = leases.get(&id) else { continue };
+            let Some(Reverse((_, id))) = due.pop() else {
+                break;
+            };
+            let Some(lease) = leases.get(&id) else {
+                continue;
+            };
             if lease.deadline > now {
                 due.push(Reverse((lease.deadline, id)));
             } else {
@@ -106,11 +128,18 @@ impl LeaseClock {
     /// The seconds left of every running lease that has been granted more than `longer_than`.
     pub(crate) fn remainders(&self, now: Instant, longer_than: Duration) -> Vec<(i64, i64)> {
         let clock = self.clock.lock();
-        let Some(leases) = &clock.leases else { return Vec::new() };
+        let Some(leases) = &clock.leases else {
+            return Vec::new();
+        };
         let mut remainders: Vec<_> = leases
             .iter()
             .filter(|(_, lease)| seconds(lease.ttl) > longer_than)
-            .map(|(id, lease)| (*id, lease.deadline.saturating_duration_since(now).as_secs() as i64))
+            .map(|(id, lease)| {
+                (
+                    *id,
+                    lease.deadline.saturating_duration_since(now).as_secs() as i64,
+                )
+            })
             .filter(|(_, left)| *left > 0)
             .collect();
         remainders.sort_unstable();
@@ -123,10 +152,19 @@ impl LeaseClock {
     /// be brought back. A lease that the clock has not heard of yet begins now.
     fn renew(&self, now: Instant, id: i64, ttl: i64) -> Option<i64> {
         let mut clock = self.clock.lock();
-        let Clock { leases: Some(leases), due } = &mut *clock else { return None };
+        let Clock {
+            leases: Some(leases),
+            due,
+        } = &mut *clock
+        else {
+            return None;
+        };
         let lease = leases.entry(id).or_insert_with(|| {
             due.push(Reverse((now + seconds(ttl), id)));
-            Timed { ttl, deadline: now + seconds(ttl) }
+            Timed {
+                ttl,
+                deadline: now + seconds(ttl),
+            }
         });
         if lease.deadline <= now {
             return None;
@@ -179,7 +217,11 @@ mod tests {
         let now = Instant::now();
         let clock = leading(now);
         clock.granted(now, 7, 10);
-        assert!(clock.expired(now + Duration::from_secs(9), 10, AGAIN).is_empty());
+        assert!(
+            clock
+                .expired(now + Duration::from_secs(9), 10, AGAIN)
+                .is_empty()
+        );
         assert_eq!(clock.expired(now + Duration::from_secs(10), 10, AGAIN), [7]);
     }
 
@@ -189,7 +231,11 @@ mod tests {
         let clock = leading(now - Duration::from_secs(5));
         clock.granted(now - Duration::from_secs(5), 7, 10);
         assert_eq!(clock.renew(now, 7, 10), Some(10));
-        assert!(clock.expired(now + Duration::from_secs(6), 10, AGAIN).is_empty());
+        assert!(
+            clock
+                .expired(now + Duration::from_secs(6), 10, AGAIN)
+                .is_empty()
+        );
     }
 
     #[test]
@@ -209,10 +255,26 @@ mod tests {
     fn a_new_leader_gives_the_full_ttl_or_the_checkpointed_rest() {
         let now = Instant::now();
         let clock = LeaseClock::default();
-        let running = [Running { id: 1, ttl: 10, remaining: 0 }, Running { id: 2, ttl: 10, remaining: 4 }];
+        let running = [
+            Running {
+                id: 1,
+                ttl: 10,
+                remaining: 0,
+            },
+            Running {
+                id: 2,
+                ttl: 10,
+                remaining: 4,
+            },
+        ];
         clock.lead(now, running.into_iter());
         assert_eq!(clock.expired(now + Duration::from_secs(5), 10, AGAIN), [2]);
-        assert_eq!(clock.expired(now + Duration::from_secs(10), 10, AGAIN).len(), 2);
+        assert_eq!(
+            clock
+                .expired(now + Duration::from_secs(10), 10, AGAIN)
+                .len(),
+            2
+        );
     }
 
     #[test]
@@ -221,7 +283,11 @@ mod tests {
         let clock = leading(now);
         clock.granted(now, 7, 1);
         clock.follow();
-        assert!(clock.expired(now + Duration::from_secs(5), 10, AGAIN).is_empty());
+        assert!(
+            clock
+                .expired(now + Duration::from_secs(5), 10, AGAIN)
+                .is_empty()
+        );
         assert_eq!(clock.renew(now, 7, 1), None);
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use metastore_mvcc::{HashKv, Store};
 use metastore_proto::commandpb::{Command, command::Request};
-use metastore_proto::etcdserverpb::{AlarmRequest, AlarmType, ResponseHeader, alarm_request::AlarmAction};
+use metastore_proto::etcdserverpb::{
+    AlarmRequest, AlarmType, ResponseHeader, alarm_request::AlarmAction,
+};
 use metastore_raft::{ProposeError, Raft, ReadError, Routes};
 use metastore_state_machine::{Applied, View};
 use metastore_watch::Hub;
@@ -76,7 +78,11 @@ impl Node {
             member_id: self.inner.member_id,
             alarm: AlarmType::Nospace.into(),
         };
-        self.propose(Command { caller: None, request: Some(Request::Alarm(raise)) }).await?;
+        self.propose(Command {
+            caller: None,
+            request: Some(Request::Alarm(raise)),
+        })
+        .await?;
         Err(Error::Apply(metastore_state_machine::Error::NoSpace))
     }
 
@@ -147,12 +153,20 @@ impl Node {
 
     /// Starts a lease's time anew: its TTL in seconds.
     pub async fn lease_renew(&self, id: i64) -> Result<i64, Error> {
-        self.inner.raft.renew_lease(id).await?.ok_or(Error::LeaseNotFound)
+        self.inner
+            .raft
+            .renew_lease(id)
+            .await?
+            .ok_or(Error::LeaseNotFound)
     }
 
     /// Whole seconds until a lease expires.
     pub async fn lease_remaining(&self, id: i64) -> Result<i64, Error> {
-        self.inner.raft.lease_remaining(id).await?.ok_or(Error::LeaseNotFound)
+        self.inner
+            .raft
+            .lease_remaining(id)
+            .await?
+            .ok_or(Error::LeaseNotFound)
     }
 
     /// Gives disk space of deleted rows back, while everything else goes on.
@@ -161,11 +175,17 @@ impl Node {
         let engine = self.inner.store.engine().clone();
         let reclaimed = tokio::task::spawn_blocking(move || {
             engine.reclaim(&|progress| {
-                tracing::debug!(done = progress.done, total = progress.total, "defragmenting");
+                tracing::debug!(
+                    done = progress.done,
+                    total = progress.total,
+                    "defragmenting"
+                );
                 std::ops::ControlFlow::Continue(())
             })
         });
-        let reclaimed = reclaimed.await.map_err(|error| Error::Storage(error.to_string()))?;
+        let reclaimed = reclaimed
+            .await
+            .map_err(|error| Error::Storage(error.to_string()))?;
         reclaimed.map_err(|error| Error::Storage(error.to_string()))
     }
 

@@ -30,13 +30,23 @@ mod tests {
     use super::*;
 
     fn put(bytes: usize) -> PutRequest {
-        PutRequest { key: "k".into(), value: vec![0; bytes].into(), ..Default::default() }
+        PutRequest {
+            key: "k".into(),
+            value: vec![0; bytes].into(),
+            ..Default::default()
+        }
     }
 
     #[test]
     fn a_transaction_costs_its_dearer_branch() {
-        let op = |bytes| RequestOp { request: Some(request_op::Request::RequestPut(put(bytes))) };
-        let txn = TxnRequest { success: vec![op(1)], failure: vec![op(10), op(10)], ..Default::default() };
+        let op = |bytes| RequestOp {
+            request: Some(request_op::Request::RequestPut(put(bytes))),
+        };
+        let txn = TxnRequest {
+            success: vec![op(1)],
+            failure: vec![op(10), op(10)],
+            ..Default::default()
+        };
         assert_eq!(txn_cost(&txn), 2 * (256 + 1 + 10));
         assert_eq!(put_cost(&put(1)), 258);
     }

@@ -55,7 +55,10 @@ impl Identity for Facts {
     }
 
     fn has_published(&self, member_id: u64) -> bool {
-        self.view.members().get(member_id).is_some_and(|member| !member.client_urls.is_empty())
+        self.view
+            .members()
+            .get(member_id)
+            .is_some_and(|member| !member.client_urls.is_empty())
     }
 }
 
@@ -73,7 +76,14 @@ impl Node {
             .enable_all()
             .build()?;
         let raft_options = raft_options(&options, view.clone(), clock.clone());
-        let raft = Raft::start(raft_options, machine, store.clone(), directory, runtime.handle().clone()).await?;
+        let raft = Raft::start(
+            raft_options,
+            machine,
+            store.clone(),
+            directory,
+            runtime.handle().clone(),
+        )
+        .await?;
         let (status, followed) = watch::channel(Status::default());
         let node = Self {
             inner: Arc::new(Inner {
@@ -120,7 +130,13 @@ impl Node {
                 return;
             }
             let request = Request::MemberAttributes(attributes.clone());
-            if let Err(error) = self.propose(Command { caller: None, request: Some(request) }).await {
+            if let Err(error) = self
+                .propose(Command {
+                    caller: None,
+                    request: Some(request),
+                })
+                .await
+            {
                 tracing::warn!(error = %error, "failed to publish local member to cluster through raft");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -132,7 +148,10 @@ async fn open(options: &Options) -> Result<(StateDirectory, Store, StateMachine)
     let path = options.state_directory.clone();
     let (kind, engine_options) = (options.engine, options.engine_options.clone());
     let store_options = options.store_options.clone();
-    let identity = metastore_state_machine::Options { member_id: options.member_id, cluster_id: options.cluster_id };
+    let identity = metastore_state_machine::Options {
+        member_id: options.member_id,
+        cluster_id: options.cluster_id,
+    };
     let opened = tokio::task::spawn_blocking(move || {
         let (directory, engine) = StateDirectory::open(&path, kind, engine_options)?;
         let (store, writer) = Store::open(engine, store_options)?;
@@ -146,7 +165,15 @@ fn raft_options(options: &Options, view: View, clock: Arc<LeaseClock>) -> metast
     let members: BTreeMap<u64, PeerNode> = options
         .initial_members
         .iter()
-        .map(|member| (member.id, PeerNode { name: member.name.clone(), peer_urls: member.peer_urls.clone() }))
+        .map(|member| {
+            (
+                member.id,
+                PeerNode {
+                    name: member.name.clone(),
+                    peer_urls: member.peer_urls.clone(),
+                },
+            )
+        })
         .collect();
     let version = options.versions.server.clone();
     metastore_raft::Options {
@@ -159,7 +186,11 @@ fn raft_options(options: &Options, view: View, clock: Arc<LeaseClock>) -> metast
         log_retention_bytes: options.log_retention_bytes,
         pre_vote: options.pre_vote,
         connect: options.connect.clone(),
-        identity: Arc::new(Facts { engine: options.engine.name(), version, view: view.clone() }),
+        identity: Arc::new(Facts {
+            engine: options.engine.name(),
+            version,
+            view: view.clone(),
+        }),
         leases: Arc::new(TimedLeases { clock, view }),
     }
 }
@@ -173,7 +204,9 @@ fn min_lease_ttl(election: Duration) -> i64 {
 
 /// Ids are unique over members and runs, as etcd's generator (pkg/idutil): two bytes of the member, then time.
 fn first_id(member_id: u64) -> i64 {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     let millis = since_epoch.as_millis() as u64;
     ((member_id << 48) | ((millis << 8) & 0x0000_ffff_ffff_ffff)) as i64
 }
@@ -182,7 +215,11 @@ fn first_id(member_id: u64) -> i64 {
 async fn follow_status(node: Node, status: watch::Sender<Status>) {
     let mut leadership = node.inner.raft.watch_leadership();
     loop {
-        let Leadership { leader, term, is_learner } = *leadership.borrow_and_update();
+        let Leadership {
+            leader,
+            term,
+            is_learner,
+        } = *leadership.borrow_and_update();
         status.send_replace(Status {
             member_id: node.inner.member_id,
             cluster_id: node.inner.cluster_id,

@@ -24,7 +24,10 @@ mod tests {
 
     #[test]
     fn the_cluster_version_has_no_patch() {
-        let versions = Versions { server: "3.7.3".into(), metastore: "0.1.0".into() };
+        let versions = Versions {
+            server: "3.7.3".into(),
+            metastore: "0.1.0".into(),
+        };
         assert_eq!(versions.cluster_version(), "3.7.0");
     }
 }

@@ -45,7 +45,13 @@ impl Adapter {
         shared: Arc<Shared>,
         directory: Arc<StateDirectory>,
     ) -> Self {
-        Self { machine, store, shared, directory, pinned: None }
+        Self {
+            machine,
+            store,
+            shared,
+            directory,
+            pinned: None,
+        }
     }
 
     fn apply_entry(&mut self, entry: &types::Entry, answers: &mut Answers) -> io::Result<()> {
@@ -55,12 +61,20 @@ impl Adapter {
             EntryPayload::Membership(membership) => {
                 let stored = StoredMembership::new(Some(entry.log_id), membership.clone());
                 let members = members_of(membership);
-                self.machine.apply_membership(position, &types::encode_stored_membership(&stored), &members);
+                self.machine.apply_membership(
+                    position,
+                    &types::encode_stored_membership(&stored),
+                    &members,
+                );
             }
             EntryPayload::Normal(proposal) => {
                 let batch = proposal.entry().map_err(io::Error::other)?;
-                let waited = batch.origin == self.shared.member_id && self.shared.waiters.contains(batch.sequence);
-                let outcomes = self.machine.apply(position, batch, waited).map_err(io::Error::other)?;
+                let waited = batch.origin == self.shared.member_id
+                    && self.shared.waiters.contains(batch.sequence);
+                let outcomes = self
+                    .machine
+                    .apply(position, batch, waited)
+                    .map_err(io::Error::other)?;
                 if waited {
                     answers.push((batch.sequence, outcomes));
                 }
@@ -86,13 +100,19 @@ impl Adapter {
 
     /// Pins the present state, or hands out the one that a broken transfer was reading.
     fn pin(&mut self) -> io::Result<Arc<Pinned>> {
-        if let Some(pinned) = self.pinned.as_ref().filter(|pinned| pinned.is_fresh() && Arc::strong_count(pinned) == 1) {
+        if let Some(pinned) = self
+            .pinned
+            .as_ref()
+            .filter(|pinned| pinned.is_fresh() && Arc::strong_count(pinned) == 1)
+        {
             return Ok(pinned.clone());
         }
         let snapshot = self.store.snapshot().map_err(io::Error::other)?;
         let bookkeeping = Bookkeeping::of(&snapshot).map_err(io::Error::other)?;
         let meta = SnapshotMeta {
-            last_log_id: bookkeeping.applied.map(|at| types::log_id(at.term, at.index)),
+            last_log_id: bookkeeping
+                .applied
+                .map(|at| types::log_id(at.term, at.index)),
             last_membership: Self::stored_membership(bookkeeping.raft_membership.as_deref())?,
         };
         let pinned = Arc::new(Pinned {
@@ -123,7 +143,10 @@ fn members_of(membership: &types::Membership) -> Vec<Member> {
 }
 
 fn position(id: LogId) -> LogPosition {
-    LogPosition { term: id.committed_leader_id().term, index: id.index }
+    LogPosition {
+        term: id.committed_leader_id().term,
+        index: id.index,
+    }
 }
 
 impl RaftStateMachine<C> for Adapter {
@@ -131,8 +154,14 @@ impl RaftStateMachine<C> for Adapter {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let applied = self.machine.applied().map(|at| types::log_id(at.term, at.index));
-        Ok((applied, Self::stored_membership(self.machine.raft_membership())?))
+        let applied = self
+            .machine
+            .applied()
+            .map(|at| types::log_id(at.term, at.index));
+        Ok((
+            applied,
+            Self::stored_membership(self.machine.raft_membership())?,
+        ))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -150,39 +179,60 @@ impl RaftStateMachine<C> for Adapter {
             if answers.len() + responders.len() >= ENTRIES_PER_RUN_MAX {
                 self.publish(entry.log_id().index, &mut answers);
                 unpublished = None;
-                responders.drain(..).for_each(|responder| responder.send(()));
+                responders
+                    .drain(..)
+                    .for_each(|responder| responder.send(()));
             }
         }
         if let Some(index) = unpublished {
             self.publish(index, &mut answers);
         }
-        responders.drain(..).for_each(|responder| responder.send(()));
+        responders
+            .drain(..)
+            .for_each(|responder| responder.send(()));
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { store: self.store.clone() }
+        Builder {
+            store: self.store.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
         let SnapshotData::Received(staged) = snapshot else {
-            return Err(io::Error::other("a snapshot without a state cannot be installed"));
+            return Err(io::Error::other(
+                "a snapshot without a state cannot be installed",
+            ));
         };
         tracing::info!(last = ?meta.last_log_id, "installing a received snapshot");
         self.pinned = None;
         tokio::task::block_in_place(|| {
             self.directory.promote(&staged).map_err(io::Error::other)?;
-            let (store, writer) = self.store.replace(staged.engine.clone()).map_err(io::Error::other)?;
-            self.machine.replace_store(store, writer).map_err(io::Error::other)?;
+            let (store, writer) = self
+                .store
+                .replace(staged.engine.clone())
+                .map_err(io::Error::other)?;
+            self.machine
+                .replace_store(store, writer)
+                .map_err(io::Error::other)?;
             self.directory.sweep()
         })?;
-        self.shared.set_applied(meta.last_log_id.map_or(0, |id| id.index + 1));
+        self.shared
+            .set_applied(meta.last_log_id.map_or(0, |id| id.index + 1));
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
         let pinned = tokio::task::block_in_place(|| self.pin())?;
-        Ok(Some(Snapshot { meta: pinned.meta.clone(), snapshot: SnapshotData::Pinned(pinned) }))
+        Ok(Some(Snapshot {
+            meta: pinned.meta.clone(),
+            snapshot: SnapshotData::Pinned(pinned),
+        }))
     }
 }
 
@@ -204,9 +254,14 @@ impl RaftSnapshotBuilder<C> for Builder {
         });
         let bookkeeping = flushed.await.map_err(io::Error::other)??;
         let meta = SnapshotMeta {
-            last_log_id: bookkeeping.applied.map(|at| types::log_id(at.term, at.index)),
+            last_log_id: bookkeeping
+                .applied
+                .map(|at| types::log_id(at.term, at.index)),
             last_membership: Adapter::stored_membership(bookkeeping.raft_membership.as_deref())?,
         };
-        Ok(Snapshot { meta, snapshot: SnapshotData::Position })
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::Position,
+        })
     }
 }

@@ -40,8 +40,19 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(raft: OpenRaft, peers: Arc<Peers>, shared: Arc<Shared>, options: GroupOptions) -> Self {
-        Self { raft, peers, shared, options, leader_changed: Mutex::new(None) }
+    pub(crate) fn new(
+        raft: OpenRaft,
+        peers: Arc<Peers>,
+        shared: Arc<Shared>,
+        options: GroupOptions,
+    ) -> Self {
+        Self {
+            raft,
+            peers,
+            shared,
+            options,
+            leader_changed: Mutex::new(None),
+        }
     }
 
     /// The links to a member of the current membership.
@@ -73,7 +84,10 @@ impl Group {
         let voters = metrics.membership_config.membership().voter_ids().count();
         let limit = self.options.election_timeout;
         if leader == self.shared.member_id {
-            let lost = metrics.last_quorum_acked.as_ref().is_none_or(|acked| acked.elapsed() > limit);
+            let lost = metrics
+                .last_quorum_acked
+                .as_ref()
+                .is_none_or(|acked| acked.elapsed() > limit);
             if voters > 1 && lost {
                 leader = 0;
             }
@@ -83,7 +97,11 @@ impl Group {
         let membership = metrics.membership_config.membership();
         let is_learner = membership.get_node(&self.shared.member_id).is_some()
             && membership.voter_ids().all(|id| id != self.shared.member_id);
-        let now = Leadership { leader, term: metrics.current_term, is_learner };
+        let now = Leadership {
+            leader,
+            term: metrics.current_term,
+            is_learner,
+        };
         drop(metrics);
         let before = self.shared.leadership();
         if before.leader != now.leader && before.leader != 0 {
@@ -106,13 +124,19 @@ impl Group {
             if let Some(index) = index {
                 let wait = self.shared.wait_applied(index);
                 let left = deadline.saturating_duration_since(Instant::now());
-                return tokio::time::timeout(left, wait).await.map_err(|_| ReadError::Timeout);
+                return tokio::time::timeout(left, wait)
+                    .await
+                    .map_err(|_| ReadError::Timeout);
             }
             if self.shared.is_stopped() {
                 return Err(ReadError::Stopped);
             }
             if Instant::now() >= deadline {
-                return Err(if leader == 0 { ReadError::NoLeader } else { ReadError::Timeout });
+                return Err(if leader == 0 {
+                    ReadError::NoLeader
+                } else {
+                    ReadError::Timeout
+                });
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -121,14 +145,21 @@ impl Group {
     /// The log index that a read must wait for; none when this member does not lead (any more).
     pub(crate) async fn read_index(&self) -> Option<u64> {
         let question = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
-        let (read, _) = tokio::time::timeout(READ_RETRY, question).await.ok()?.ok()?;
+        let (read, _) = tokio::time::timeout(READ_RETRY, question)
+            .await
+            .ok()?
+            .ok()?;
         Some(read.log_id().index)
     }
 
     async fn ask_read_index(&self, leader: u64) -> Option<u64> {
         let mut client = self.link(leader)?.control;
         let question = client.read_index(ReadIndexRequest {});
-        let answer = tokio::time::timeout(READ_RETRY, question).await.ok()?.ok()?.into_inner();
+        let answer = tokio::time::timeout(READ_RETRY, question)
+            .await
+            .ok()?
+            .ok()?
+            .into_inner();
         answer.leader.then_some(answer.id?.index)
     }
 }

@@ -31,6 +31,6 @@ pub use leases::LeaseTimes;
 pub use peer_service::Identity;
 pub use peers::{Connect, Connecting, PeerStream, plain_tcp};
 pub use raft::{Options, Position, Raft};
-pub use tonic::service::Routes;
 pub use shared::Leadership;
 pub use state_directory::{StateDirectory, StateError};
+pub use tonic::service::Routes;

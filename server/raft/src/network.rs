@@ -10,16 +10,18 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use metastore_proto::peerpb;
 use openraft::anyerror::AnyError;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+};
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{OptionalSend, RaftNetworkFactory};
-use metastore_proto::peerpb;
 
 use crate::peers::{Client, Link, Peers};
 use crate::snapshot::{self, SnapshotData};
@@ -38,13 +40,21 @@ impl RaftNetworkFactory<C> for NetworkFactory {
 
     async fn new_client(&mut self, target: u64, node: &PeerNode) -> Network {
         let link = self.peers.link(target, &node.peer_urls);
-        Network { target, append: link.append.clone(), link }
+        Network {
+            target,
+            append: link.append.clone(),
+            link,
+        }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Network {
         // Heartbeats must not wait behind a long append.
         let link = self.peers.link(target, &node.peer_urls);
-        Network { target, append: link.control.clone(), link }
+        Network {
+            target,
+            append: link.control.clone(),
+            link,
+        }
     }
 }
 
@@ -72,7 +82,9 @@ fn malformed(error: &Malformed) -> RPCError<C> {
 }
 
 fn timed_out(what: &str) -> RPCError<C> {
-    RPCError::Network(NetworkError::new(&AnyError::error(format!("{what} timed out"))))
+    RPCError::Network(NetworkError::new(&AnyError::error(format!(
+        "{what} timed out"
+    ))))
 }
 
 impl NetStreamAppend<C> for Network {
@@ -86,7 +98,10 @@ impl NetStreamAppend<C> for Network {
     {
         Box::pin(async move {
             let requests = input.map(|request| wire::append_request(&request));
-            let opened = tokio::time::timeout(option.hard_ttl().max(Duration::from_secs(1)), self.append.append(requests));
+            let opened = tokio::time::timeout(
+                option.hard_ttl().max(Duration::from_secs(1)),
+                self.append.append(requests),
+            );
             let responses = match opened.await {
                 Ok(Ok(response)) => response.into_inner(),
                 Ok(Err(status)) => return Err(self.failed(&status)),
@@ -94,7 +109,9 @@ impl NetStreamAppend<C> for Network {
             };
             let this = &*self;
             let results = responses.map(move |response| match response {
-                Ok(response) => wire::from_append_response(response).map_err(|error| malformed(&error)),
+                Ok(response) => {
+                    wire::from_append_response(response).map_err(|error| malformed(&error))
+                }
                 Err(status) => Err(this.failed(&status)),
             });
             Ok(results.boxed())
@@ -103,11 +120,19 @@ impl NetStreamAppend<C> for Network {
 }
 
 impl NetVote<C> for Network {
-    async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<C>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
         self.ask_vote(&rpc, false, option).await
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<C>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
         self.ask_vote(&rpc, true, option).await
     }
 }
@@ -121,7 +146,9 @@ impl Network {
     ) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = wire::vote_request(rpc, pre_vote);
         match tokio::time::timeout(option.hard_ttl(), self.link.control.vote(request)).await {
-            Ok(Ok(response)) => wire::from_vote_response(response.into_inner()).map_err(|error| malformed(&error)),
+            Ok(Ok(response)) => {
+                wire::from_vote_response(response.into_inner()).map_err(|error| malformed(&error))
+            }
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(timed_out("vote")),
         }
@@ -163,7 +190,12 @@ impl NetTransferLeader<C> for Network {
             to: *request.to_node_id(),
             last: request.last_log_id().copied().map(wire::log_id),
         };
-        match tokio::time::timeout(option.hard_ttl(), self.link.control.transfer_leader(message)).await {
+        match tokio::time::timeout(
+            option.hard_ttl(),
+            self.link.control.transfer_leader(message),
+        )
+        .await
+        {
             Ok(Ok(_)) => Ok(Ok(())),
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(timed_out("leader transfer")),

@@ -41,7 +41,10 @@ type AppendAnswers = Pin<Box<dyn Stream<Item = Result<peerpb::AppendResponse, St
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    async fn hello(&self, request: Request<peerpb::HelloRequest>) -> Result<Response<peerpb::HelloResponse>, Status> {
+    async fn hello(
+        &self,
+        request: Request<peerpb::HelloRequest>,
+    ) -> Result<Response<peerpb::HelloResponse>, Status> {
         let asker = request.into_inner().member_id;
         let initialized = self.group.raft.is_initialized().await.unwrap_or(false);
         Ok(Response::new(peerpb::HelloResponse {
@@ -56,7 +59,10 @@ impl Peer for PeerService {
 
     type AppendStream = AppendAnswers;
 
-    async fn append(&self, request: Request<Streaming<peerpb::AppendRequest>>) -> Result<Response<AppendAnswers>, Status> {
+    async fn append(
+        &self,
+        request: Request<Streaming<peerpb::AppendRequest>>,
+    ) -> Result<Response<AppendAnswers>, Status> {
         let shared = self.group.shared.clone();
         // A broken or malformed request ends the stream; the leader opens a new one.
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
@@ -70,19 +76,30 @@ impl Peer for PeerService {
                 Err(_) => None,
             }
         });
-        let answers = self.group.raft.stream_append(requests).map(|result| match result {
-            Ok(result) => Ok(wire::append_response(result)),
-            Err(fatal) => Err(Status::unavailable(fatal.to_string())),
-        });
+        let answers = self
+            .group
+            .raft
+            .stream_append(requests)
+            .map(|result| match result {
+                Ok(result) => Ok(wire::append_response(result)),
+                Err(fatal) => Err(Status::unavailable(fatal.to_string())),
+            });
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn vote(&self, request: Request<peerpb::VoteRequest>) -> Result<Response<peerpb::VoteResponse>, Status> {
+    async fn vote(
+        &self,
+        request: Request<peerpb::VoteRequest>,
+    ) -> Result<Response<peerpb::VoteResponse>, Status> {
         let request = request.into_inner();
         let pre_vote = request.pre_vote;
         let request = wire::from_vote_request(request)?;
         let raft = &self.group.raft;
-        let answer = if pre_vote { raft.pre_vote(request).await } else { raft.vote(request).await };
+        let answer = if pre_vote {
+            raft.pre_vote(request).await
+        } else {
+            raft.vote(request).await
+        };
         let answer = answer.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(wire::vote_response(&answer)))
     }
@@ -92,20 +109,35 @@ impl Peer for PeerService {
         request: Request<peerpb::TransferLeaderRequest>,
     ) -> Result<Response<peerpb::TransferLeaderResponse>, Status> {
         let request = request.into_inner();
-        let message =
-            TransferLeaderRequest::new(wire::from_vote(request.from)?, request.to, request.last.map(wire::from_log_id));
+        let message = TransferLeaderRequest::new(
+            wire::from_vote(request.from)?,
+            request.to,
+            request.last.map(wire::from_log_id),
+        );
         let answer = self.group.raft.handle_transfer_leader(message).await;
         let answer = answer.map_err(|error| Status::unavailable(error.to_string()))?;
-        let reason = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        Ok(Response::new(peerpb::TransferLeaderResponse { accepted: answer.is_ok(), reason }))
+        let reason = answer
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        Ok(Response::new(peerpb::TransferLeaderResponse {
+            accepted: answer.is_ok(),
+            reason,
+        }))
     }
 
     async fn snapshot(
         &self,
         request: Request<Streaming<peerpb::SnapshotChunk>>,
     ) -> Result<Response<peerpb::SnapshotResponse>, Status> {
-        let vote = self.receiver.receive(&self.group, request.into_inner()).await?;
-        Ok(Response::new(peerpb::SnapshotResponse { vote: Some(wire::vote(&vote)) }))
+        let vote = self
+            .receiver
+            .receive(&self.group, request.into_inner())
+            .await?;
+        Ok(Response::new(peerpb::SnapshotResponse {
+            vote: Some(wire::vote(&vote)),
+        }))
     }
 
     async fn snapshot_progress(
@@ -124,10 +156,15 @@ impl Peer for PeerService {
         let proposal = Proposal::new(request.into_inner().entry);
         let (result, id) = match self.group.raft.client_write(proposal).await {
             Ok(written) => (Answer::Committed, Some(wire::log_id(written.log_id))),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => (Answer::NotLeader, None),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                (Answer::NotLeader, None)
+            }
             Err(_) => (Answer::OutcomeUnknown, None),
         };
-        Ok(Response::new(peerpb::ProposeResponse { result: result as i32, id }))
+        Ok(Response::new(peerpb::ProposeResponse {
+            result: result as i32,
+            id,
+        }))
     }
 
     async fn read_index(
@@ -136,7 +173,10 @@ impl Peer for PeerService {
     ) -> Result<Response<peerpb::ReadIndexResponse>, Status> {
         let index = self.group.read_index().await;
         let id = index.map(|index| peerpb::LogId { term: 0, index });
-        Ok(Response::new(peerpb::ReadIndexResponse { leader: id.is_some(), id }))
+        Ok(Response::new(peerpb::ReadIndexResponse {
+            leader: id.is_some(),
+            id,
+        }))
     }
 
     async fn lease_renew(
@@ -147,7 +187,11 @@ impl Peer for PeerService {
             true => self.leases.renew(request.into_inner().id),
             false => return Ok(Response::new(peerpb::LeaseRenewResponse::default())),
         };
-        Ok(Response::new(peerpb::LeaseRenewResponse { leader: true, found: answer.is_some(), ttl: answer.unwrap_or(0) }))
+        Ok(Response::new(peerpb::LeaseRenewResponse {
+            leader: true,
+            found: answer.is_some(),
+            ttl: answer.unwrap_or(0),
+        }))
     }
 
     async fn lease_remaining(
@@ -159,7 +203,11 @@ impl Peer for PeerService {
             false => return Ok(Response::new(peerpb::LeaseRemainingResponse::default())),
         };
         let remaining = answer.map_or(0, |left| whole_seconds(left));
-        Ok(Response::new(peerpb::LeaseRemainingResponse { leader: true, found: answer.is_some(), remaining }))
+        Ok(Response::new(peerpb::LeaseRemainingResponse {
+            leader: true,
+            found: answer.is_some(),
+            remaining,
+        }))
     }
 }
 

@@ -44,8 +44,14 @@ pub fn plain_tcp() -> Connect {
     Arc::new(|url: String| {
         Box::pin(async move {
             let uri: Uri = url.parse().map_err(io::Error::other)?;
-            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-            let stream = tokio::net::TcpStream::connect((host, uri.port_u16().unwrap_or(2380))).await?;
+            let host = uri
+                .host()
+                .unwrap_or_default()
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned();
+            let stream =
+                tokio::net::TcpStream::connect((host, uri.port_u16().unwrap_or(2380))).await?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn PeerStream>)
         })
@@ -78,7 +84,12 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new(cluster_id: u64, member_id: u64, connect: Connect) -> Self {
-        Self { cluster_id, member_id, connect, peers: Mutex::default() }
+        Self {
+            cluster_id,
+            member_id,
+            connect,
+            peers: Mutex::default(),
+        }
     }
 
     /// The links to a member, made on first use; `urls` replace the ones known before.
@@ -96,7 +107,13 @@ impl Peers {
             append: self.client(id, &urls),
             bulk: self.client(id, &urls),
         };
-        peers.insert(id, Peer { urls, link: link.clone() });
+        peers.insert(
+            id,
+            Peer {
+                urls,
+                link: link.clone(),
+            },
+        );
         link
     }
 
@@ -149,7 +166,11 @@ pub(crate) struct Identity {
 
 impl Identity {
     fn new(cluster_id: u64, from: u64, to: u64) -> Self {
-        Self { cluster: cluster_id.into(), from: from.into(), to: to.into() }
+        Self {
+            cluster: cluster_id.into(),
+            from: from.into(),
+            to: to.into(),
+        }
     }
 }
 
@@ -172,14 +193,26 @@ pub(crate) struct Doorkeeper {
 
 impl Interceptor for Doorkeeper {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let number = |key| request.metadata().get(key)?.to_str().ok()?.parse::<u64>().ok();
+        let number = |key| {
+            request
+                .metadata()
+                .get(key)?
+                .to_str()
+                .ok()?
+                .parse::<u64>()
+                .ok()
+        };
         match (number(CLUSTER), number(TO)) {
             (Some(cluster), _) if cluster != self.cluster_id => {
-                Err(Status::failed_precondition(format!("cluster ID mismatch: {cluster:x} is not {:x}", self.cluster_id)))
+                Err(Status::failed_precondition(format!(
+                    "cluster ID mismatch: {cluster:x} is not {:x}",
+                    self.cluster_id
+                )))
             }
-            (_, Some(to)) if to != self.member_id => {
-                Err(Status::failed_precondition(format!("member ID mismatch: {to:x} is not {:x}", self.member_id)))
-            }
+            (_, Some(to)) if to != self.member_id => Err(Status::failed_precondition(format!(
+                "member ID mismatch: {to:x} is not {:x}",
+                self.member_id
+            ))),
             _ => Ok(request),
         }
     }

@@ -39,7 +39,11 @@ pub(crate) struct Proposer {
 impl Proposer {
     /// `first_sequence` must not be reached by any other run of this member.
     pub(crate) fn new(queue: Arc<Queue>, group: Arc<Group>, first_sequence: u64) -> Self {
-        Self { queue, group, sequence: first_sequence }
+        Self {
+            queue,
+            group,
+            sequence: first_sequence,
+        }
     }
 
     /// Runs until the group is stopped.
@@ -55,7 +59,9 @@ impl Proposer {
                 _ = tick.tick() => self.expire(),
             }
             while in_flight.len() < ENTRIES_IN_FLIGHT_MAX {
-                let Some(batch) = self.queue.take(ENTRY_BYTES_MAX) else { break };
+                let Some(batch) = self.queue.take(ENTRY_BYTES_MAX) else {
+                    break;
+                };
                 let (sequence, proposal, since) = self.seal(batch);
                 in_flight.push(deliver(self.group.clone(), sequence, proposal, since));
             }
@@ -64,9 +70,16 @@ impl Proposer {
 
     fn seal(&mut self, batch: Batch) -> (u64, Proposal, Instant) {
         self.sequence += 1;
-        let entry =
-            Entry { format: 1, origin: self.group.shared.member_id, sequence: self.sequence, commands: batch.commands };
-        self.group.shared.waiters.register(self.sequence, batch.since, batch.answers);
+        let entry = Entry {
+            format: 1,
+            origin: self.group.shared.member_id,
+            sequence: self.sequence,
+            commands: batch.commands,
+        };
+        self.group
+            .shared
+            .waiters
+            .register(self.sequence, batch.since, batch.answers);
         (self.sequence, Proposal::from_entry(entry), batch.since)
     }
 
@@ -74,12 +87,23 @@ impl Proposer {
         let now = Instant::now();
         let limit = self.group.options.request_timeout;
         let has_leader = self.group.shared.leadership().leader != 0;
-        self.queue.expire(now, limit, if has_leader { ProposeError::Timeout } else { ProposeError::NoLeader });
+        self.queue.expire(
+            now,
+            limit,
+            if has_leader {
+                ProposeError::Timeout
+            } else {
+                ProposeError::NoLeader
+            },
+        );
         let changed = self.group.leader_changed_at();
-        self.group.shared.waiters.expire(now, limit, |since| match changed {
-            Some(changed) if changed > since => ProposeError::LeaderFailure,
-            _ => ProposeError::Timeout,
-        });
+        self.group
+            .shared
+            .waiters
+            .expire(now, limit, |since| match changed {
+                Some(changed) if changed > since => ProposeError::LeaderFailure,
+                _ => ProposeError::Timeout,
+            });
     }
 }
 
@@ -95,7 +119,9 @@ async fn deliver(group: Arc<Group>, sequence: u64, proposal: Proposal, since: In
         match verdict {
             Verdict::Done => return,
             Verdict::Failed(error) => return waiters.fail(sequence, error),
-            Verdict::TryAgain if since.elapsed() > group.options.request_timeout || group.shared.is_stopped() => {
+            Verdict::TryAgain
+                if since.elapsed() > group.options.request_timeout || group.shared.is_stopped() =>
+            {
                 return waiters.fail(sequence, ProposeError::NoLeader);
             }
             Verdict::TryAgain => tokio::time::sleep(RETRY).await,
@@ -125,7 +151,9 @@ async fn append(group: &Group, proposal: Proposal) -> Verdict {
 
 async fn forward(group: &Group, leader: u64, entry: Bytes) -> Verdict {
     use propose_response::Result as Answer;
-    let Some(link) = group.link(leader) else { return Verdict::TryAgain };
+    let Some(link) = group.link(leader) else {
+        return Verdict::TryAgain;
+    };
     let mut client = link.control;
     match client.propose(ProposeRequest { entry }).await {
         Ok(response) => match response.into_inner().result() {

@@ -40,13 +40,22 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Adds a command; refuses when too many wait.
-    pub(crate) fn push(&self, command: Command, answer: Answer, since: Instant) -> Result<(), ProposeError> {
+    pub(crate) fn push(
+        &self,
+        command: Command,
+        answer: Answer,
+        since: Instant,
+    ) -> Result<(), ProposeError> {
         let was_empty = {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= WAITING_COMMANDS_MAX {
                 return Err(ProposeError::TooManyRequests);
             }
-            waiting.push_back(Waiting { command, answer, since });
+            waiting.push_back(Waiting {
+                command,
+                answer,
+                since,
+            });
             waiting.len() == 1
         };
         if was_empty {
@@ -65,14 +74,20 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         let since = waiting.front()?.since;
         let count = waiting.len().min(4096);
-        let mut batch = Batch { commands: Vec::with_capacity(count), answers: Vec::with_capacity(count), since };
+        let mut batch = Batch {
+            commands: Vec::with_capacity(count),
+            answers: Vec::with_capacity(count),
+            since,
+        };
         let mut bytes = 0;
         while let Some(next) = waiting.front() {
             bytes += next.command.encoded_len();
             if !batch.commands.is_empty() && (bytes > bytes_max || batch.commands.len() == count) {
                 break;
             }
-            let Some(next) = waiting.pop_front() else { break };
+            let Some(next) = waiting.pop_front() else {
+                break;
+            };
             // Nobody waits any more and nothing was promised: the command is not worth an entry.
             if next.answer.is_closed() {
                 continue;
@@ -86,7 +101,10 @@ impl Queue {
     /// Fails what has waited for longer than `limit`.
     pub(crate) fn expire(&self, now: Instant, limit: Duration, error: ProposeError) {
         let mut waiting = self.waiting.lock();
-        while waiting.front().is_some_and(|oldest| now.saturating_duration_since(oldest.since) > limit) {
+        while waiting
+            .front()
+            .is_some_and(|oldest| now.saturating_duration_since(oldest.since) > limit)
+        {
             if let Some(expired) = waiting.pop_front() {
                 let _ = expired.answer.send(Err(error));
             }
@@ -111,8 +129,14 @@ mod tests {
         for _ in 0..3 {
             let (sender, receiver) = oneshot::channel();
             receivers.push(receiver);
-            let put = metastore_proto::etcdserverpb::PutRequest { value: vec![0; 100].into(), ..Default::default() };
-            let command = Command { caller: None, request: Some(metastore_proto::commandpb::command::Request::Put(put)) };
+            let put = metastore_proto::etcdserverpb::PutRequest {
+                value: vec![0; 100].into(),
+                ..Default::default()
+            };
+            let command = Command {
+                caller: None,
+                request: Some(metastore_proto::commandpb::command::Request::Put(put)),
+            };
             queue.push(command, sender, Instant::now()).expect("room");
         }
         assert_eq!(queue.take(10).expect("one").commands.len(), 1);
@@ -126,7 +150,9 @@ mod tests {
         let queue = Queue::default();
         let (sender, receiver) = oneshot::channel();
         drop(receiver);
-        queue.push(Command::default(), sender, Instant::now()).expect("room");
+        queue
+            .push(Command::default(), sender, Instant::now())
+            .expect("room");
         assert!(queue.take(1000).is_none());
         assert_eq!(queue.len(), 0);
     }

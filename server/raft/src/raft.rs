@@ -108,10 +108,17 @@ impl Raft {
         let log = LogStore::open(wal::Options::new(options.log_directory.clone()))?;
         let applied = machine.applied().map_or(0, |at| at.index + 1);
         let shared = Arc::new(Shared::new(options.member_id, applied));
-        let peers = Arc::new(Peers::new(options.cluster_id, options.member_id, options.connect.clone()));
+        let peers = Arc::new(Peers::new(
+            options.cluster_id,
+            options.member_id,
+            options.connect.clone(),
+        ));
         let adapter = Adapter::new(machine, store.clone(), shared.clone(), directory.clone());
-        let config = Arc::new(config(&options).map_err(|error| StartError::Other(error.to_string()))?);
-        let network = NetworkFactory { peers: peers.clone() };
+        let config =
+            Arc::new(config(&options).map_err(|error| StartError::Other(error.to_string()))?);
+        let network = NetworkFactory {
+            peers: peers.clone(),
+        };
         let raft = OpenRaft::new(options.member_id, config, network, log.clone(), adapter)
             .await
             .map_err(|error| StartError::Other(format!("start raft: {error}")))?;
@@ -126,8 +133,16 @@ impl Raft {
         runtime.spawn(Proposer::new(queue.clone(), group.clone(), first_sequence).run());
         runtime.spawn(follow_leadership(group.clone()));
         let receiver = Arc::new(Receiver::new(directory));
-        let kept = Retention { log_bytes_max: options.log_retention_bytes };
-        runtime.spawn(retention::run(group.clone(), log.clone(), store, receiver.clone(), kept));
+        let kept = Retention {
+            log_bytes_max: options.log_retention_bytes,
+        };
+        runtime.spawn(retention::run(
+            group.clone(),
+            log.clone(),
+            store,
+            receiver.clone(),
+            kept,
+        ));
         let service = Arc::new(PeerService {
             group: group.clone(),
             cluster_id: options.cluster_id,
@@ -135,7 +150,14 @@ impl Raft {
             leases: options.leases.clone(),
             receiver,
         });
-        let this = Self { group, queue, reads: ReadGate::default(), runtime, service, log };
+        let this = Self {
+            group,
+            queue,
+            reads: ReadGate::default(),
+            runtime,
+            service,
+            log,
+        };
         this.bootstrap(&options).await?;
         Ok(this)
     }
@@ -145,13 +167,19 @@ impl Raft {
     /// Members that start together must not all stand for election at once, so they take turns by rank.
     async fn bootstrap(&self, options: &Options) -> Result<(), StartError> {
         let initialized = self.group.raft.is_initialized().await;
-        if initialized.map_err(|error| StartError::Other(error.to_string()))? || options.initial_members.is_empty() {
+        if initialized.map_err(|error| StartError::Other(error.to_string()))?
+            || options.initial_members.is_empty()
+        {
             return Ok(());
         }
         if self.find_running_cluster(options).await? {
             return Ok(());
         }
-        let rank = options.initial_members.keys().position(|id| *id == options.member_id).unwrap_or(0);
+        let rank = options
+            .initial_members
+            .keys()
+            .position(|id| *id == options.member_id)
+            .unwrap_or(0);
         let (group, members) = (self.group.clone(), options.initial_members.clone());
         let turn = options.election * 2 * u32::try_from(rank).unwrap_or(u32::MAX);
         let found = async move {
@@ -161,7 +189,11 @@ impl Raft {
                 tracing::debug!(error = %error, "the cluster was founded by another member");
             }
         };
-        if rank == 0 { found.await } else { drop(self.runtime.spawn(found)) }
+        if rank == 0 {
+            found.await
+        } else {
+            drop(self.runtime.spawn(found))
+        }
         Ok(())
     }
 
@@ -169,12 +201,19 @@ impl Raft {
     /// before means that its data was lost: it must not vote again.
     async fn find_running_cluster(&self, options: &Options) -> Result<bool, StartError> {
         let mut running = false;
-        for (id, node) in options.initial_members.iter().filter(|(id, _)| **id != options.member_id) {
+        for (id, node) in options
+            .initial_members
+            .iter()
+            .filter(|(id, _)| **id != options.member_id)
+        {
             for url in &node.peer_urls {
                 let mut client = stranger(options.connect.clone(), url.clone());
-                let question =
-                    peerpb::HelloRequest { cluster_id: options.cluster_id, member_id: options.member_id };
-                let asked = tokio::time::timeout(Duration::from_secs(1), client.hello(question)).await;
+                let question = peerpb::HelloRequest {
+                    cluster_id: options.cluster_id,
+                    member_id: options.member_id,
+                };
+                let asked =
+                    tokio::time::timeout(Duration::from_secs(1), client.hello(question)).await;
                 let Ok(Ok(answer)) = asked else { continue };
                 let answer = answer.into_inner();
                 if answer.cluster_id != options.cluster_id {
@@ -220,9 +259,15 @@ impl Raft {
     /// Where the log stands.
     pub fn position(&self) -> Position {
         let metrics = self.group.raft.data_metrics();
-        let committed = metrics.borrow_watched().local_committed.map_or(0, |id| id.index + 1);
+        let committed = metrics
+            .borrow_watched()
+            .local_committed
+            .map_or(0, |id| id.index + 1);
         let applied = self.group.shared.applied();
-        Position { committed: committed.max(applied), applied }
+        Position {
+            committed: committed.max(applied),
+            applied,
+        }
     }
 
     /// Commands that wait for the log or for being applied.
@@ -237,7 +282,10 @@ impl Raft {
 
     /// What the peer port serves.
     pub fn peer_routes(&self) -> Routes {
-        let keeper = Doorkeeper { cluster_id: self.service.cluster_id, member_id: self.group.shared.member_id };
+        let keeper = Doorkeeper {
+            cluster_id: self.service.cluster_id,
+            member_id: self.group.shared.member_id,
+        };
         let server = PeerServer::from_arc(self.service.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
@@ -250,7 +298,10 @@ impl Raft {
             return Ok(self.service.leases.renew(id));
         }
         let mut client = self.leader_client()?;
-        let answer = client.lease_renew(peerpb::LeaseRenewRequest { id }).await.map_err(|_| ReadError::Timeout)?;
+        let answer = client
+            .lease_renew(peerpb::LeaseRenewRequest { id })
+            .await
+            .map_err(|_| ReadError::Timeout)?;
         let answer = answer.into_inner();
         if !answer.leader {
             return Err(ReadError::LeaderChanged);
@@ -261,11 +312,17 @@ impl Raft {
     /// Whole seconds that the leader still gives a lease.
     pub async fn lease_remaining(&self, id: i64) -> Result<Option<i64>, ReadError> {
         if self.group.leads() {
-            return Ok(self.service.leases.remaining(id).map(|left| left.as_secs() as i64));
+            return Ok(self
+                .service
+                .leases
+                .remaining(id)
+                .map(|left| left.as_secs() as i64));
         }
         let mut client = self.leader_client()?;
-        let answer =
-            client.lease_remaining(peerpb::LeaseRemainingRequest { id }).await.map_err(|_| ReadError::Timeout)?;
+        let answer = client
+            .lease_remaining(peerpb::LeaseRemainingRequest { id })
+            .await
+            .map_err(|_| ReadError::Timeout)?;
         let answer = answer.into_inner();
         if !answer.leader {
             return Err(ReadError::LeaderChanged);
@@ -287,8 +344,17 @@ impl Raft {
         if !self.group.leads() {
             return;
         }
-        let Some(target) = self.most_advanced_voter() else { return };
-        if self.group.raft.trigger().transfer_leader(target).await.is_err() {
+        let Some(target) = self.most_advanced_voter() else {
+            return;
+        };
+        if self
+            .group
+            .raft
+            .trigger()
+            .transfer_leader(target)
+            .await
+            .is_err()
+        {
             return;
         }
         let mut leadership = self.watch_leadership();
@@ -302,7 +368,11 @@ impl Raft {
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref()?;
         let me = self.group.shared.member_id;
-        let voters = metrics.membership_config.membership().voter_ids().filter(|id| *id != me);
+        let voters = metrics
+            .membership_config
+            .membership()
+            .voter_ids()
+            .filter(|id| *id != me);
         voters.max_by_key(|id| replication.get(id).and_then(|matched| *matched))
     }
 

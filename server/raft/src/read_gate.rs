@@ -30,7 +30,11 @@ impl ReadGate {
     /// Waits until a round that began after this call has succeeded.
     ///
     /// `round` is run by the first reader on `runtime` for everybody, one round at a time.
-    pub(crate) async fn pass<R, F>(&self, runtime: &tokio::runtime::Handle, round: R) -> Result<(), ReadError>
+    pub(crate) async fn pass<R, F>(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        round: R,
+    ) -> Result<(), ReadError>
     where
         R: Fn() -> F + Send + 'static,
         F: Future<Output = Result<(), ReadError>> + Send + 'static,
@@ -96,7 +100,9 @@ mod tests {
         let mut reads = Vec::new();
         for _ in 0..10 {
             let (gate, runtime, round) = (gate.clone(), runtime.clone(), round.clone());
-            reads.push(tokio::spawn(async move { gate.pass(&runtime, round).await }));
+            reads.push(tokio::spawn(
+                async move { gate.pass(&runtime, round).await },
+            ));
             tokio::task::yield_now().await;
         }
         permits.add_permits(2);

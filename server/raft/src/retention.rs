@@ -43,7 +43,9 @@ pub(crate) async fn run(
         let (bytes, applied) = (log.bytes_appended(), group.shared.applied());
         let dirty = applied > flushed.1;
         // The memory engine writes everything each time, so it waits for more.
-        let due = FLUSH_BYTES.max(store.engine().flush_cost_bytes() / 2).min(retention.log_bytes_max / 2);
+        let due = FLUSH_BYTES
+            .max(store.engine().flush_cost_bytes() / 2)
+            .min(retention.log_bytes_max / 2);
         let old = flushed.2.elapsed() > FLUSH_AGE && bytes > flushed.0 + (1 << 20);
         if !dirty || receiver.is_busy() || (bytes - flushed.0 < due && !old) {
             continue;
@@ -57,7 +59,13 @@ pub(crate) async fn run(
 }
 
 /// Purges what the flush that was just asked for covers and nobody needs.
-async fn purge(group: &Group, log: &LogStore, receiver: &Receiver, applied: u64, retention: &Retention) {
+async fn purge(
+    group: &Group,
+    log: &LogStore,
+    receiver: &Receiver,
+    applied: u64,
+    retention: &Retention,
+) {
     let covered = |metrics: &openraft::RaftMetrics<crate::types::TypeConfig>| {
         metrics.snapshot.is_some_and(|at| at.index + 1 >= applied)
     };
@@ -83,5 +91,7 @@ fn slowest_follower(group: &Group) -> Option<u64> {
     let me = group.shared.member_id;
     let replication = metrics.replication.as_ref()?;
     let others = replication.iter().filter(|(id, _)| **id != me);
-    others.map(|(_, matched)| matched.map_or(0, |id| id.index + 1)).min()
+    others
+        .map(|(_, matched)| matched.map_or(0, |id| id.index + 1))
+        .min()
 }

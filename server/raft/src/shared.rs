@@ -70,7 +70,11 @@ impl Shared {
             return;
         }
         // The sender lives in self, so the wait cannot end early.
-        let _ = self.applied.subscribe().wait_for(|next| *next > index).await;
+        let _ = self
+            .applied
+            .subscribe()
+            .wait_for(|next| *next > index)
+            .await;
     }
 
     pub(crate) fn hear_leader(&self) {
@@ -95,16 +99,22 @@ struct LeaderHeard {
 
 impl Default for LeaderHeard {
     fn default() -> Self {
-        Self { start: Instant::now(), at_ms: AtomicU64::new(0) }
+        Self {
+            start: Instant::now(),
+            at_ms: AtomicU64::new(0),
+        }
     }
 }
 
 impl LeaderHeard {
     fn now(&self) {
-        self.at_ms.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.at_ms
+            .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     fn silence(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.at_ms.load(Ordering::Relaxed)))
+        self.start
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.at_ms.load(Ordering::Relaxed)))
     }
 }

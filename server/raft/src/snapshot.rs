@@ -66,10 +66,18 @@ pub(crate) async fn send(
     snapshot: Snapshot<types::CommittedLeaderId, u64, types::PeerNode, SnapshotData>,
 ) -> Result<Vote, Status> {
     let SnapshotData::Pinned(pinned) = snapshot.snapshot else {
-        return Err(Status::internal("a snapshot without a state cannot be sent"));
+        return Err(Status::internal(
+            "a snapshot without a state cannot be sent",
+        ));
     };
-    let question = SnapshotProgressRequest { snapshot_id: pinned.id };
-    let skip = client.snapshot_progress(question).await?.into_inner().chunks;
+    let question = SnapshotProgressRequest {
+        snapshot_id: pinned.id,
+    };
+    let skip = client
+        .snapshot_progress(question)
+        .await?
+        .into_inner()
+        .chunks;
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let header = SnapshotHeader {
         format: FORMAT,
@@ -80,7 +88,10 @@ pub(crate) async fn send(
         engine: pinned.engine.to_owned(),
     };
     tokio::task::spawn_blocking(move || read_chunks(&pinned, header, skip, &sender));
-    let response = client.snapshot(ReceiverStream::new(receiver)).await?.into_inner();
+    let response = client
+        .snapshot(ReceiverStream::new(receiver))
+        .await?
+        .into_inner();
     Ok(wire::from_vote(response.vote)?)
 }
 
@@ -96,11 +107,17 @@ struct Cutter<'a> {
 impl Cutter<'_> {
     fn row(&mut self, space: Space, key: &[u8], value: &[u8]) -> ControlFlow<()> {
         self.rows.push(space as u8);
-        self.rows.extend_from_slice(&(key.len() as u32).to_le_bytes());
-        self.rows.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        self.rows
+            .extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.rows
+            .extend_from_slice(&(value.len() as u32).to_le_bytes());
         self.rows.extend_from_slice(key);
         self.rows.extend_from_slice(value);
-        if self.rows.len() >= CHUNK_BYTES { self.cut(false) } else { ControlFlow::Continue(()) }
+        if self.rows.len() >= CHUNK_BYTES {
+            self.cut(false)
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn cut(&mut self, last: bool) -> ControlFlow<()> {
@@ -111,7 +128,13 @@ impl Cutter<'_> {
             return ControlFlow::Continue(());
         }
         let checksum = crc32c::crc32c(&rows);
-        let chunk = SnapshotChunk { header: self.header.take(), rows, checksum, number, last };
+        let chunk = SnapshotChunk {
+            header: self.header.take(),
+            rows,
+            checksum,
+            number,
+            last,
+        };
         match self.sender.blocking_send(chunk) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -119,9 +142,20 @@ impl Cutter<'_> {
     }
 }
 
-fn read_chunks(pinned: &Pinned, header: SnapshotHeader, skip: u64, sender: &mpsc::Sender<SnapshotChunk>) {
+fn read_chunks(
+    pinned: &Pinned,
+    header: SnapshotHeader,
+    skip: u64,
+    sender: &mpsc::Sender<SnapshotChunk>,
+) {
     let view = pinned.view.lock();
-    let mut cutter = Cutter { sender, rows: Vec::with_capacity(CHUNK_BYTES), number: 0, skip, header: Some(header) };
+    let mut cutter = Cutter {
+        sender,
+        rows: Vec::with_capacity(CHUNK_BYTES),
+        number: 0,
+        skip,
+        header: Some(header),
+    };
     for space in Space::ALL {
         let mut broken = false;
         let scanned = view.scan(space, &[], None, &mut |key, value| {
@@ -156,7 +190,11 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn new(directory: Arc<StateDirectory>) -> Self {
-        Self { directory, arriving: Mutex::default(), busy: tokio::sync::Mutex::default() }
+        Self {
+            directory,
+            arriving: Mutex::default(),
+            busy: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Chunks of this snapshot that are here already.
@@ -179,10 +217,19 @@ impl Receiver {
         chunks: impl Stream<Item = Result<SnapshotChunk, Status>> + Unpin,
     ) -> Result<Vote, Status> {
         use futures::StreamExt;
-        let _one = self.busy.try_lock().map_err(|_| Status::aborted("another snapshot is being received"))?;
+        let _one = self
+            .busy
+            .try_lock()
+            .map_err(|_| Status::aborted("another snapshot is being received"))?;
         let mut chunks = chunks;
-        let first = chunks.next().await.ok_or_else(|| Status::invalid_argument("empty snapshot"))??;
-        let header = first.header.clone().ok_or_else(|| Status::invalid_argument("snapshot without header"))?;
+        let first = chunks
+            .next()
+            .await
+            .ok_or_else(|| Status::invalid_argument("empty snapshot"))??;
+        let header = first
+            .header
+            .clone()
+            .ok_or_else(|| Status::invalid_argument("snapshot without header"))?;
         self.begin(&header)?;
         let mut next = Some(first);
         while let Some(chunk) = next {
@@ -202,43 +249,72 @@ impl Receiver {
 
     fn begin(&self, header: &SnapshotHeader) -> Result<(), Status> {
         if header.format != FORMAT {
-            return Err(Status::failed_precondition(format!("snapshot format {} is not {FORMAT}", header.format)));
+            return Err(Status::failed_precondition(format!(
+                "snapshot format {} is not {FORMAT}",
+                header.format
+            )));
         }
         let kind = self.directory.kind().name();
         if header.engine != kind {
-            return Err(Status::failed_precondition(format!("snapshot of engine {} is not {kind}", header.engine)));
+            return Err(Status::failed_precondition(format!(
+                "snapshot of engine {} is not {kind}",
+                header.engine
+            )));
         }
         let mut arriving = self.arriving.lock();
-        if arriving.as_ref().is_some_and(|arriving| arriving.snapshot_id == header.snapshot_id) {
+        if arriving
+            .as_ref()
+            .is_some_and(|arriving| arriving.snapshot_id == header.snapshot_id)
+        {
             return Ok(());
         }
         *arriving = None;
-        let staged = self.directory.stage().map_err(|error| Status::internal(error.to_string()))?;
-        *arriving = Some(Arriving { snapshot_id: header.snapshot_id, staged, chunks: 0 });
+        let staged = self
+            .directory
+            .stage()
+            .map_err(|error| Status::internal(error.to_string()))?;
+        *arriving = Some(Arriving {
+            snapshot_id: header.snapshot_id,
+            staged,
+            chunks: 0,
+        });
         Ok(())
     }
 
     fn store(&self, chunk: &SnapshotChunk) -> Result<(), Status> {
         let mut arriving = self.arriving.lock();
-        let arriving = arriving.as_mut().ok_or_else(|| Status::aborted("no snapshot is arriving"))?;
+        let arriving = arriving
+            .as_mut()
+            .ok_or_else(|| Status::aborted("no snapshot is arriving"))?;
         if chunk.number < arriving.chunks {
             return Ok(());
         }
         if chunk.number > arriving.chunks {
-            return Err(Status::data_loss(format!("chunk {} after {}", chunk.number, arriving.chunks)));
+            return Err(Status::data_loss(format!(
+                "chunk {} after {}",
+                chunk.number, arriving.chunks
+            )));
         }
         if crc32c::crc32c(&chunk.rows) != chunk.checksum {
-            return Err(Status::data_loss(format!("chunk {} is damaged", chunk.number)));
+            return Err(Status::data_loss(format!(
+                "chunk {} is damaged",
+                chunk.number
+            )));
         }
         let batch = rows_to_batch(&chunk.rows)?;
-        arriving.staged.engine.write(&batch).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        arriving
+            .staged
+            .engine
+            .write(&batch)
+            .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         arriving.chunks += 1;
         Ok(())
     }
 
     async fn install(&self, group: &Group, header: SnapshotHeader) -> Result<Vote, Status> {
         let arriving = self.arriving.lock().take();
-        let Arriving { staged, .. } = arriving.ok_or_else(|| Status::aborted("no snapshot has arrived"))?;
+        let Arriving { staged, .. } =
+            arriving.ok_or_else(|| Status::aborted("no snapshot has arrived"))?;
         let engine = staged.engine.clone();
         tokio::task::spawn_blocking(move || engine.flush())
             .await
@@ -246,18 +322,27 @@ impl Receiver {
             .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let membership = types::decode_stored_membership(&header.membership)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let meta = SnapshotMeta { last_log_id: header.last.map(wire::from_log_id), last_membership: membership };
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(staged) };
+        let meta = SnapshotMeta {
+            last_log_id: header.last.map(wire::from_log_id),
+            last_membership: membership,
+        };
+        let snapshot = Snapshot {
+            meta,
+            snapshot: SnapshotData::Received(staged),
+        };
         let vote = wire::from_vote(header.vote)?;
         let response = group.raft.install_full_snapshot(vote, snapshot).await;
-        Ok(response.map_err(|error| Status::unavailable(error.to_string()))?.vote)
+        Ok(response
+            .map_err(|error| Status::unavailable(error.to_string()))?
+            .vote)
     }
 }
 
 fn rows_to_batch(mut rows: &[u8]) -> Result<Batch, Status> {
     let mut batch = Batch::with_capacity(rows.len() + rows.len() / 8);
     while !rows.is_empty() {
-        let (space, key, value, rest) = row(rows).ok_or_else(|| Status::data_loss("a row is cut short"))?;
+        let (space, key, value, rest) =
+            row(rows).ok_or_else(|| Status::data_loss("a row is cut short"))?;
         batch.put(space, key, value);
         rows = rest;
     }
@@ -283,7 +368,13 @@ mod tests {
     #[test]
     fn rows_survive_the_way_and_a_cut_row_is_refused() {
         let (sender, mut receiver) = mpsc::channel(4);
-        let mut cutter = Cutter { sender: &sender, rows: Vec::new(), number: 0, skip: 0, header: None };
+        let mut cutter = Cutter {
+            sender: &sender,
+            rows: Vec::new(),
+            number: 0,
+            skip: 0,
+            header: None,
+        };
         assert!(cutter.row(Space::Meta, b"key", b"value").is_continue());
         assert!(cutter.row(Space::System, b"", b"").is_continue());
         assert!(cutter.cut(true).is_continue());

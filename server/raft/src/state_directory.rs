@@ -51,14 +51,21 @@ pub struct StateDirectory {
 
 impl StateDirectory {
     /// Opens the engine in use, making a new one where there is none.
-    pub fn open(path: &Path, kind: Kind, options: Options) -> Result<(Self, Arc<dyn Engine>), StateError> {
-        let at = |source| StateError::Directory { path: path.to_owned(), source };
+    pub fn open(
+        path: &Path,
+        kind: Kind,
+        options: Options,
+    ) -> Result<(Self, Arc<dyn Engine>), StateError> {
+        let at = |source| StateError::Directory {
+            path: path.to_owned(),
+            source,
+        };
         fs::create_dir_all(path).map_err(at)?;
         let number = match fs::read_to_string(path.join(CURRENT)) {
-            Ok(content) => content
-                .trim()
-                .parse()
-                .map_err(|_| StateError::Damaged { path: path.to_owned(), content: content.clone() })?,
+            Ok(content) => content.trim().parse().map_err(|_| StateError::Damaged {
+                path: path.to_owned(),
+                content: content.clone(),
+            })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 write_current(path, 1).map_err(at)?;
                 1
@@ -67,7 +74,15 @@ impl StateDirectory {
         };
         remove_others(path, number).map_err(at)?;
         let engine = metastore_engine::open(kind, &path.join(number.to_string()), options.clone())?;
-        Ok((Self { path: path.to_owned(), kind, options, number: Mutex::new(number) }, engine))
+        Ok((
+            Self {
+                path: path.to_owned(),
+                kind,
+                options,
+                number: Mutex::new(number),
+            },
+            engine,
+        ))
     }
 
     /// The engine's kind.
@@ -80,7 +95,10 @@ impl StateDirectory {
         let number = *self.number.lock() + 1;
         let path = self.path.join(number.to_string());
         if path.exists() {
-            fs::remove_dir_all(&path).map_err(|source| StateError::Directory { path: path.clone(), source })?;
+            fs::remove_dir_all(&path).map_err(|source| StateError::Directory {
+                path: path.clone(),
+                source,
+            })?;
         }
         let engine = metastore_engine::open(self.kind, &path, self.options.clone())?;
         Ok(Staged { number, engine })
@@ -88,7 +106,10 @@ impl StateDirectory {
 
     /// Puts a staged engine, flushed before, in the place of the one in use.
     pub(crate) fn promote(&self, staged: &Staged) -> Result<(), StateError> {
-        let at = |source| StateError::Directory { path: self.path.clone(), source };
+        let at = |source| StateError::Directory {
+            path: self.path.clone(),
+            source,
+        };
         write_current(&self.path, staged.number).map_err(at)?;
         *self.number.lock() = staged.number;
         Ok(())
@@ -137,7 +158,9 @@ mod tests {
     #[test]
     fn a_promoted_state_is_the_one_opened_next() {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let open = || StateDirectory::open(directory.path(), Kind::Memory, Options::default()).expect("open");
+        let open = || {
+            StateDirectory::open(directory.path(), Kind::Memory, Options::default()).expect("open")
+        };
         let (state, first) = open();
         let mut batch = Batch::new();
         batch.put(Space::System, b"which", b"first");
@@ -151,7 +174,10 @@ mod tests {
         drop((first, staged));
         drop(state);
         let (_, engine) = open();
-        assert_eq!(engine.get(Space::System, b"which").expect("get").as_deref(), Some(b"second".as_slice()));
+        assert_eq!(
+            engine.get(Space::System, b"which").expect("get").as_deref(),
+            Some(b"second".as_slice())
+        );
     }
 
     #[test]
@@ -163,7 +189,8 @@ mod tests {
         staged.engine.flush().expect("flush");
         drop((staged, engine));
         drop(state);
-        let _opened = StateDirectory::open(directory.path(), Kind::Memory, Options::default()).expect("open");
+        let _opened =
+            StateDirectory::open(directory.path(), Kind::Memory, Options::default()).expect("open");
         assert!(!directory.path().join("2").exists());
     }
 }

@@ -28,7 +28,9 @@ pub(super) struct Identity {
 pub(super) enum Error {
     #[error(transparent)]
     Flags(#[from] Invalid),
-    #[error("joining a running cluster (--initial-cluster-state=existing) is not supported by this version")]
+    #[error(
+        "joining a running cluster (--initial-cluster-state=existing) is not supported by this version"
+    )]
     Joining,
     #[error("{}: {error}", .path.display())]
     File { path: PathBuf, error: io::Error },
@@ -44,7 +46,10 @@ impl Identity {
     /// Reads what was kept, or computes it from the flags and keeps it.
     pub(super) fn settle(config: &Config) -> Result<Self, Error> {
         let path = config.data.directory.join("member").join(FILE);
-        let failed = |error| Error::File { path: path.clone(), error };
+        let failed = |error| Error::File {
+            path: path.clone(),
+            error,
+        };
         if let Some(stored) = read(&path).map_err(failed)? {
             return Ok(stored);
         }
@@ -61,15 +66,24 @@ impl Identity {
         let founders: Vec<Member> = members
             .iter()
             .map(|(name, urls)| {
-                let peer_urls: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
+                let peer_urls: Vec<String> =
+                    urls.iter().map(|url| url.as_str().to_owned()).collect();
                 let id = member_id(&peer_urls, &config.cluster.token, None);
-                Member { id, name: name.clone(), peer_urls }
+                Member {
+                    id,
+                    name: name.clone(),
+                    peer_urls,
+                }
             })
             .collect();
         let ids: Vec<u64> = founders.iter().map(|member| member.id).collect();
         let own = founders.iter().find(|member| member.name == config.name);
         let own = own.ok_or_else(|| Invalid::NameNotInCluster(config.name.clone()))?;
-        Ok(Self { cluster_id: cluster_id(&ids), member_id: own.id, founders })
+        Ok(Self {
+            cluster_id: cluster_id(&ids),
+            member_id: own.id,
+            founders,
+        })
     }
 }
 
@@ -90,7 +104,10 @@ fn read(path: &Path) -> io::Result<Option<Identity>> {
 
 fn write(path: &Path, identity: &Identity) -> io::Result<()> {
     let hex = |id: u64| format!("{id:x}");
-    let stored = Stored { cluster_id: hex(identity.cluster_id), member_id: hex(identity.member_id) };
+    let stored = Stored {
+        cluster_id: hex(identity.cluster_id),
+        member_id: hex(identity.member_id),
+    };
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
     file.write_all(serde_json::to_string(&stored)?.as_bytes())?;

@@ -25,8 +25,14 @@ pub(super) fn router(node: &Node) -> Router {
     let (members, version) = (node.clone(), node.clone());
     node.peer_routes()
         .into_axum_router()
-        .route("/members", get(move || async move { members_page(&members) }))
-        .route("/version", get(move || async move { version_page(&version) }))
+        .route(
+            "/members",
+            get(move || async move { members_page(&members) }),
+        )
+        .route(
+            "/version",
+            get(move || async move { version_page(&version) }),
+        )
         .fallback(async || not_found())
 }
 
@@ -44,7 +50,10 @@ fn members_page(node: &Node) -> Response {
         })
         .collect();
     let cluster = format!("{:x}", node.header(0).cluster_id);
-    let headers = [("X-Etcd-Cluster-ID", cluster), ("Content-Type", "application/json".to_owned())];
+    let headers = [
+        ("X-Etcd-Cluster-ID", cluster),
+        ("Content-Type", "application/json".to_owned()),
+    ];
     (headers, format!("{}\n", json_text(&members))).into_response()
 }
 
@@ -75,7 +84,10 @@ fn json_text(page: &impl Serialize) -> String {
 
 /// As Go's http.NotFound.
 fn not_found() -> Response {
-    let headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")];
+    let headers = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("X-Content-Type-Options", "nosniff"),
+    ];
     (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
 }
 
@@ -134,7 +146,9 @@ where
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(32 << 20)
         .max_frame_size(1 << 20);
-    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
+    let served = builder
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
     if let Err(error) = served {
         tracing::debug!(error = %error, "a peer's connection ended");
     }

@@ -14,10 +14,18 @@ const LOOK: Duration = Duration::from_secs(4);
 pub(crate) async fn set_cluster_version(node: Node) {
     let mut status = node.watch_status();
     while !node.is_stopped() {
-        if status.borrow_and_update().is_leader() && node.view().members().cluster_version().is_none() {
+        if status.borrow_and_update().is_leader()
+            && node.view().members().cluster_version().is_none()
+        {
             let version = node.versions().cluster_version();
             let request = Request::ClusterVersion(ClusterVersion { version });
-            if let Err(error) = node.propose(Command { caller: None, request: Some(request) }).await {
+            if let Err(error) = node
+                .propose(Command {
+                    caller: None,
+                    request: Some(request),
+                })
+                .await
+            {
                 tracing::debug!(error = %error, "the cluster version could not be set yet");
             }
         }

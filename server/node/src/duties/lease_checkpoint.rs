@@ -20,10 +20,19 @@ pub(crate) async fn checkpoint_leases(node: Node, interval: Duration) {
         tick.tick().await;
         let remainders = node.clock().remainders(Instant::now(), interval);
         for batch in remainders.chunks(BATCH) {
-            let checkpoints =
-                batch.iter().map(|&(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl }).collect();
+            let checkpoints = batch
+                .iter()
+                .map(|&(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl })
+                .collect();
             let request = Request::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-            if node.propose(Command { caller: None, request: Some(request) }).await.is_err() {
+            if node
+                .propose(Command {
+                    caller: None,
+                    request: Some(request),
+                })
+                .await
+                .is_err()
+            {
                 break;
             }
         }

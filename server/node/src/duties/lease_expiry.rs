@@ -22,15 +22,24 @@ pub(crate) async fn expire_leases(node: Node) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !node.is_stopped() {
         tick.tick().await;
-        let expired = node.clock().expired(Instant::now(), REVOKED_PER_LOOK_MAX, AGAIN);
-        let mut revocations: FuturesUnordered<_> = expired.into_iter().map(|id| revoke(&node, id)).collect();
+        let expired = node
+            .clock()
+            .expired(Instant::now(), REVOKED_PER_LOOK_MAX, AGAIN);
+        let mut revocations: FuturesUnordered<_> =
+            expired.into_iter().map(|id| revoke(&node, id)).collect();
         while revocations.next().await.is_some() {}
     }
 }
 
 async fn revoke(node: &Node, id: i64) {
     let request = Request::LeaseRevoke(LeaseRevokeRequest { id });
-    if let Err(error) = node.propose(Command { caller: None, request: Some(request) }).await {
+    if let Err(error) = node
+        .propose(Command {
+            caller: None,
+            request: Some(request),
+        })
+        .await
+    {
         tracing::debug!(lease = format!("{id:016x}"), error = %error, "an expired lease could not be revoked yet");
     }
 }

@@ -21,7 +21,11 @@ pub(crate) async fn follow_leases(node: Node, effects: Effects) {
         let term = now.is_leader().then_some(now.term);
         if term != leading {
             leading = term;
-            if term.is_some() { take_over(&node).await } else { node.clock().follow() }
+            if term.is_some() {
+                take_over(&node).await
+            } else {
+                node.clock().follow()
+            }
         }
         tokio::select! {
             () = news.notified() => {}
@@ -51,6 +55,10 @@ async fn take_over(node: &Node) {
 
 fn start_all(node: &Node) {
     let leases = node.view().leases();
-    let running = leases.into_iter().map(|lease| Running { id: lease.id, ttl: lease.ttl, remaining: lease.remaining });
+    let running = leases.into_iter().map(|lease| Running {
+        id: lease.id,
+        ttl: lease.ttl,
+        remaining: lease.remaining,
+    });
     node.clock().lead(Instant::now(), running);
 }
