@@ -78,7 +78,7 @@ impl Cluster {
         for i in 0..size {
             let client = format!("http://127.0.0.1:{}", clients[i]);
             let peer = format!("http://127.0.0.1:{}", peers[i]);
-            let arguments: Vec<String> = [
+            let mut arguments: Vec<String> = [
                 format!("--name=m{i}"),
                 format!(
                     "--data-dir={}",
@@ -93,6 +93,9 @@ impl Cluster {
                 "--log-level=warn".to_owned(),
             ]
             .into();
+            if target == Target::MetaStore {
+                arguments.push("--storage-engine=rocksdb".to_owned());
+            }
             cluster.launch(arguments, clients[i])?;
         }
         cluster.wait_ready()?;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::client;
 use crate::cluster::{Cluster, Programs};
+use crate::goal::{Goal, own_at_least, own_at_most, ratio_at_least, ratio_at_most};
 use crate::sample::{Sample, parse};
 
 /// How much of each load: 1.0 is the full size.
@@ -27,10 +28,11 @@ pub(crate) struct Bench<'a> {
     pub(crate) runtime: &'a tokio::runtime::Runtime,
 }
 
-/// A load by name.
+/// A load by name, with what it is to show.
 pub(crate) struct Load {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&mut Bench<'_>) -> Result<Sample>,
+    pub(crate) goals: &'static [Goal],
 }
 
 /// All loads, in the order in which they are reported.
@@ -38,58 +40,90 @@ pub(crate) const LOADS: &[Load] = &[
     Load {
         name: "put, 1 client",
         run: |bench| bench.put(1, 1, 10_000),
+        goals: &[ratio_at_most("p50", 1.0)],
     },
     Load {
         name: "put, 100 clients",
         run: |bench| bench.put(100, 10, 150_000),
+        goals: &[
+            ratio_at_most("server_cpu", 0.35),
+            ratio_at_least("rate", 2.0),
+        ],
     },
     Load {
         name: "put, 1 000 clients",
         run: |bench| bench.put(1000, 100, 200_000),
+        goals: &[
+            ratio_at_most("server_cpu", 0.35),
+            ratio_at_least("rate", 2.0),
+        ],
     },
     Load {
         name: "range of one key, linearizable, 100 clients",
         run: |bench| bench.range("l"),
+        goals: &[
+            ratio_at_most("server_cpu", 0.55),
+            ratio_at_least("rate", 1.4),
+        ],
     },
     Load {
         name: "range of one key, serializable, 100 clients",
         run: |bench| bench.range("s"),
+        goals: &[
+            ratio_at_most("server_cpu", 0.55),
+            ratio_at_least("rate", 1.4),
+        ],
     },
     Load {
         name: "page of 1 000 out of 100 000 keys",
         run: newest_page,
+        goals: &[ratio_at_least("rate", 20.0)],
     },
     Load {
         name: "page 50 of that list, 100 000 writes old",
         run: pinned_page,
+        goals: &[ratio_at_least("rate", 5.0)],
     },
     Load {
         name: "txn of 8 puts, 100 clients",
         run: |bench| bench.txn(),
+        goals: &[
+            ratio_at_most("server_cpu", 0.4),
+            ratio_at_least("rate", 1.5),
+        ],
     },
     Load {
         name: "lease keepalive, 100 clients",
         run: |bench| bench.keepalive(),
+        goals: &[ratio_at_most("server_cpu", 0.5)],
     },
     Load {
         name: "1 000 watchers on 10 connections",
         run: watchers,
+        goals: &[ratio_at_most("server_cpu", 0.5), ratio_at_most("p99", 1.0)],
     },
     Load {
         name: "1 M keys of 256 B",
         run: million,
+        goals: &[
+            ratio_at_most("memory_mib", 0.5),
+            ratio_at_most("restart_ms", 0.3),
+        ],
     },
     Load {
         name: "1 M puts to one key",
         run: one_key,
+        goals: &[own_at_least("last_to_first", 1.0)],
     },
     Load {
         name: "puts during Defragment",
         run: during_defragment,
+        goals: &[own_at_most("busy_to_quiet", 3.0)],
     },
     Load {
-        name: "puts during compaction",
+        name: "puts during compaction of 1 M revisions",
         run: during_compaction,
+        goals: &[own_at_most("busy_to_quiet", 3.0)],
     },
 ];
 

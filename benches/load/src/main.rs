@@ -4,21 +4,20 @@
 
 mod client;
 mod cluster;
+mod goal;
 mod loads;
 mod process;
 mod report;
 mod sample;
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use cluster::{Cluster, Programs, Target};
-use loads::{Bench, LOADS, Scale};
-use report::Samples;
+use loads::{Bench, LOADS, Load, Scale};
+use report::{Report, Samples};
 
 #[derive(Parser)]
 #[command(about = "Runs MetaStore and etcd side by side under the same loads")]
@@ -58,105 +57,96 @@ struct Arguments {
     unsafe_no_fsync: bool,
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the report is what this program is for"
-)]
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.unsafe_no_fsync {
         bail!("--unsafe-no-fsync is refused: a measurement without fsync says nothing");
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let mut report = Report::default();
+    say(report::HEAD);
+    for load in LOADS
+        .iter()
+        .filter(|load| chosen(load.name, &arguments.only))
+    {
+        let samples = measure(load, &arguments, &runtime, &mut report)?;
+        say(&report.add(load, &samples));
+    }
+    say(&report.goals());
+    if let Some(directory) = &arguments.output {
+        report.write(
+            directory,
+            arguments.members,
+            arguments.runs,
+            arguments.scale,
+        )?;
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the report is what this program is for"
+)]
+fn say(text: &str) {
+    println!("{}", text.trim_end());
+}
+
+/// Runs one load, the targets taking turns.
+fn measure(
+    load: &Load,
+    arguments: &Arguments,
+    runtime: &tokio::runtime::Runtime,
+    report: &mut Report,
+) -> Result<Samples> {
     let programs = Programs {
         etcd: arguments.etcd.clone(),
         metastore: arguments.metastore.clone(),
         benchmark: arguments.benchmark.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let targets: Vec<Target> = match arguments.target.as_deref() {
-        None => vec![Target::Etcd, Target::MetaStore],
-        Some("etcd") => vec![Target::Etcd],
-        Some("metastore") => vec![Target::MetaStore],
-        Some(other) => bail!("unknown target {other}"),
-    };
-    let head = "| load | figure | etcd | MetaStore | ratio |\n|---|---|---|---|---|";
-    println!("{head}");
-    let (mut table, mut ratios) = (
-        format!("{head}\n"),
-        BTreeMap::<&str, Vec<(String, f64)>>::new(),
-    );
-    let mut commands = BTreeMap::new();
-    for load in LOADS
-        .iter()
-        .filter(|load| chosen(load.name, &arguments.only))
-    {
-        let mut samples = Samples::new();
-        for _ in 0..arguments.runs {
-            for target in &targets {
-                let mut cluster =
-                    Cluster::start(*target, &programs, arguments.members, &arguments.data)?;
-                let scale = Scale(arguments.scale);
-                let mut bench = Bench {
-                    programs: &programs,
-                    cluster: &mut cluster,
-                    scale,
-                    runtime: &runtime,
-                };
-                let mut sample = (load.run)(&mut bench)
-                    .with_context(|| format!("{} on {}", load.name, target.name()))?;
-                sample.set("fdatasyncs", cluster.fsyncs() as f64);
-                commands.insert(*target, cluster.command_line());
-                samples.entry(*target).or_default().push(sample);
+    let mut samples = Samples::new();
+    for _ in 0..arguments.runs {
+        for target in arguments.targets()? {
+            let mut cluster =
+                Cluster::start(target, &programs, arguments.members, &arguments.data)?;
+            let mut bench = Bench {
+                programs: &programs,
+                cluster: &mut cluster,
+                scale: Scale(arguments.scale),
+                runtime,
+            };
+            let mut sample = (load.run)(&mut bench)
+                .with_context(|| format!("{} on {}", load.name, target.name()))?;
+            sample.set("fdatasyncs", cluster.fsyncs() as f64);
+            let mib = f64::from(1 << 20);
+            for (name, bytes) in [
+                ("memory_mib", cluster.peak_memory_bytes()?),
+                ("disk_mib", cluster.disk_bytes()),
+            ] {
+                let figure = sample.figures.entry(name);
+                figure.or_insert(bytes as f64 / mib);
             }
-        }
-        let rows = report::rows(load.name, &samples);
-        print!("{rows}");
-        table.push_str(&rows);
-        for name in ["rate", "server_cpu", "p99.9"] {
-            let both = (
-                report::figure(&samples, Target::Etcd, name),
-                report::figure(&samples, Target::MetaStore, name),
-            );
-            if let (Some(etcd), Some(ours)) = both
-                && etcd > 0.0
-            {
-                ratios
-                    .entry(name)
-                    .or_default()
-                    .push((load.name.to_owned(), ours / etcd));
-            }
+            report.started(target, cluster.command_line());
+            samples.entry(target).or_default().push(sample);
         }
     }
-    for command in commands.values() {
-        let _ = writeln!(table, "\n`{command}`");
-    }
-    if let Some(directory) = &arguments.output {
-        write_report(directory, arguments.members, &table, &ratios)?;
-    }
-    Ok(())
+    Ok(samples)
 }
 
 fn chosen(name: &str, only: &[String]) -> bool {
     only.is_empty() || only.iter().any(|part| name.contains(part.as_str()))
 }
 
-fn write_report(
-    directory: &std::path::Path,
-    members: usize,
-    table: &str,
-    ratios: &BTreeMap<&str, Vec<(String, f64)>>,
-) -> Result<()> {
-    std::fs::create_dir_all(directory)?;
-    std::fs::write(directory.join(format!("load-{members}.md")), table)?;
-    for (name, ratios) in ratios {
-        let title = format!("MetaStore / etcd: {name}, {members} member(s)");
-        std::fs::write(
-            directory.join(format!("load-{members}-{name}.svg")),
-            report::plot(&title, ratios),
-        )?;
+impl Arguments {
+    fn targets(&self) -> Result<Vec<Target>> {
+        Ok(match self.target.as_deref() {
+            None => vec![Target::Etcd, Target::MetaStore],
+            Some("etcd") => vec![Target::Etcd],
+            Some("metastore") => vec![Target::MetaStore],
+            Some(other) => bail!("unknown target {other}"),
+        })
     }
-    Ok(())
 }

@@ -7,12 +7,11 @@
 
 mod connection;
 mod io;
+mod requests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -21,21 +20,6 @@ use tokio_util::task::TaskTracker;
 use crate::door::Door;
 use connection::Connection;
 use io::Socket;
-
-/// Room for what a client may send unasked, per stream and per connection. A put of the largest size fits in a few
-/// rounds; many small requests are never held up.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-
-/// Headers of one request. Tokens may be long; grpc-go takes far more.
-const HEADER_LIST_BYTES: u32 = 256 * 1024;
-
-/// Streams that a client may reset before they are looked at, or by mistakes of its own, before the connection is
-/// closed. A client that gives up a thousand requests at once is no attacker.
-const RESET_STREAMS: usize = 10_000;
-
-/// A client has so long to send the head of an HTTP/1.1 request, as in etcd.
-const HEADER_TIME: Duration = Duration::from_secs(300);
 
 /// Pause after a failed accept, such as one for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -119,8 +103,7 @@ impl Port {
         let tasks = TaskTracker::new();
         let kill = CancellationToken::new();
         let shared = Arc::new(Connection {
-            builder: builder(&options),
-            handshake_timeout: options.handshake_timeout,
+            options: options.clone(),
             door: door.clone(),
             tls,
             traffic,
@@ -166,26 +149,4 @@ impl Listener {
             Self::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
         }
     }
-}
-
-fn builder(options: &Connections) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .title_case_headers(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(options.max_concurrent_streams)
-        .max_header_list_size(HEADER_LIST_BYTES)
-        .max_pending_accept_reset_streams(RESET_STREAMS)
-        .max_local_error_reset_streams(RESET_STREAMS)
-        .keep_alive_interval(options.keepalive_interval)
-        .keep_alive_timeout(options.keepalive_timeout);
-    builder
 }

@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -17,15 +17,30 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::io::Socket;
-use super::{TlsSource, Traffic};
+use super::requests::{Event, Requests};
+use super::{Connections, TlsSource, Traffic};
 use crate::door::Door;
 use crate::grpc::{self, Body};
 use crate::http::{self as pages, Pages};
 
+/// Room for what a client may send unasked, per stream and per connection. A put of the largest size fits in a few
+/// rounds; many small requests are never held up.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// Headers of one request. Tokens may be long; grpc-go takes far more.
+const HEADER_LIST_BYTES: u32 = 256 * 1024;
+
+/// Streams that a client may reset before they are looked at, or by mistakes of its own, before the connection is
+/// closed. A client that gives up a thousand requests at once is no attacker.
+const RESET_STREAMS: usize = 10_000;
+
+/// A client has so long to send the head of an HTTP/1.1 request, as in etcd.
+const HEADER_TIME: Duration = Duration::from_secs(300);
+
 /// What all connections of a port share.
 pub(super) struct Connection {
-    pub(super) builder: auto::Builder<TokioExecutor>,
-    pub(super) handshake_timeout: Duration,
+    pub(super) options: Connections,
     pub(super) door: Arc<Door>,
     pub(super) tls: Option<Arc<dyn TlsSource>>,
     pub(super) traffic: Traffic,
@@ -41,7 +56,7 @@ impl Connection {
         let remote = socket.remote();
         let first = tokio::select! {
             () = self.stop.cancelled() => return,
-            first = timeout(self.handshake_timeout, socket.readable()) => first,
+            first = timeout(self.options.handshake_timeout, socket.readable()) => first,
         };
         if !matches!(first, Ok(Ok(()))) {
             return;
@@ -52,7 +67,7 @@ impl Connection {
         let acceptor = TlsAcceptor::from(tls.config());
         let accepted = tokio::select! {
             () = self.kill.cancelled() => return,
-            accepted = timeout(self.handshake_timeout, acceptor.accept(socket)) => accepted,
+            accepted = timeout(self.options.handshake_timeout, acceptor.accept(socket)) => accepted,
         };
         match accepted {
             Ok(Ok(stream)) => self.talk(stream, &remote).await,
@@ -77,18 +92,22 @@ impl Connection {
             let shared = shared.clone();
             async move { Ok::<_, Infallible>(shared.answer(request).await) }
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = self.kill.cancelled() => return,
-                }
-            }
-        };
-        if let Err(error) = ended {
+        let requests = Requests::default();
+        let (stop, kill) = (self.stop.clone(), self.kill.clone());
+        requests.add(async move {
+            stop.cancelled().await;
+            Event::Stop
+        });
+        requests.add(async move {
+            kill.cancelled().await;
+            Event::Kill
+        });
+        let builder = builder(&self.options, requests.clone());
+        let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = requests
+            .run(connection, |connection| connection.graceful_shutdown())
+            .await;
+        if let Some(Err(error)) = ended {
             tracing::debug!(remote_addr = remote, error, "client connection ended");
         }
     }
@@ -116,6 +135,28 @@ impl Connection {
         ))
         .await
     }
+}
+
+fn builder(options: &Connections, requests: Requests) -> auto::Builder<Requests> {
+    let mut builder = auto::Builder::new(requests).title_case_headers(true);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .title_case_headers(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(RESET_STREAMS)
+        .max_local_error_reset_streams(RESET_STREAMS)
+        .keep_alive_interval(options.keepalive_interval)
+        .keep_alive_timeout(options.keepalive_timeout);
+    builder
 }
 
 fn is_grpc(request: &Request<Incoming>) -> bool {
