@@ -7,9 +7,10 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# The compiled RocksDB depends on its version, its features and the target's CPU flags alone.
+# The compiled RocksDB depends on its version, its features, the target's CPU flags and how it is built.
 rocksdb_key() {
   {
+    cat "$root/scripts/build-rocksdb.sh"
     sed -n '/^name = "librocksdb-sys"/,/^checksum/p' "$root/Cargo.lock"
     grep '^rocksdb = ' "$root/Cargo.toml"
     cat "$root/.cargo/config.toml"

@@ -1,12 +1,13 @@
 //! A cluster under load: real processes on loopback, one target at a time.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use metastore_harness::Port;
 use tempfile::TempDir;
 
 use crate::process;
@@ -47,6 +48,8 @@ pub(crate) struct Cluster {
     program: PathBuf,
     directory: TempDir,
     members: Vec<Member>,
+    /// Nobody else gets them meanwhile.
+    _ports: Vec<Port>,
 }
 
 impl Cluster {
@@ -62,22 +65,23 @@ impl Cluster {
             Target::MetaStore => programs.metastore.clone(),
         };
         let directory = tempfile::tempdir_in(data).context("make a data directory")?;
-        let ports = free_ports(size * 2)?;
+        let ports = take_ports(size * 2)?;
         let (clients, peers) = ports.split_at(size);
         let initial: Vec<String> = peers
             .iter()
             .enumerate()
-            .map(|(i, port)| format!("m{i}=http://127.0.0.1:{port}"))
+            .map(|(i, port)| format!("m{i}=http://127.0.0.1:{}", port.number()))
             .collect();
         let mut cluster = Self {
             target,
             program,
             directory,
             members: Vec::new(),
+            _ports: Vec::new(),
         };
         for i in 0..size {
-            let client = format!("http://127.0.0.1:{}", clients[i]);
-            let peer = format!("http://127.0.0.1:{}", peers[i]);
+            let client = format!("http://127.0.0.1:{}", clients[i].number());
+            let peer = format!("http://127.0.0.1:{}", peers[i].number());
             let mut arguments: Vec<String> = [
                 format!("--name=m{i}"),
                 format!(
@@ -96,9 +100,10 @@ impl Cluster {
             if target == Target::MetaStore {
                 arguments.push("--storage-engine=rocksdb".to_owned());
             }
-            cluster.launch(arguments, clients[i])?;
+            cluster.launch(arguments, clients[i].number())?;
         }
         cluster.wait_ready()?;
+        cluster._ports = ports;
         Ok(cluster)
     }
 
@@ -240,14 +245,8 @@ fn terminate(process: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: std::io::Result<Vec<_>> = (0..count)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .collect();
-    listeners?
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
+fn take_ports(count: usize) -> Result<Vec<Port>> {
+    (0..count).map(|_| Port::take()).collect()
 }
 
 fn healthy(port: u16) -> bool {
