@@ -14,10 +14,10 @@ pub enum EventKind {
     Delete,
 }
 
-/// The key-value that an event replaced.
+/// The key-value before the revision of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prev {
-    /// There was none, or it has been compacted.
+    /// There was none, or it has been compacted, or the revision created the key.
     None,
     /// Here it is: an encoded `mvccpb.KeyValue`.
     Cached(Arc<[u8]>),
@@ -38,7 +38,7 @@ pub struct Event {
     pub kv: Arc<[u8]>,
     /// Where the key is inside `kv`.
     pub(crate) key: Range<u32>,
-    /// What was there before.
+    /// What was there before the whole transaction.
     pub prev: Prev,
     /// The lease that the key now hangs on; 0 is none.
     pub lease: i64,

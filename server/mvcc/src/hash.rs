@@ -9,6 +9,7 @@ use metastore_engine::{Space, View};
 
 use crate::Error;
 use crate::event::Event;
+use crate::persister::APPLIED;
 use crate::read::scan::{Direction, Next, Scan};
 use crate::read::span::Span;
 use crate::record;
@@ -68,6 +69,9 @@ struct Hasher<'s> {
 
 impl Shared {
     pub(crate) fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+        if revision < 0 {
+            return Ok(self.hash_of_nothing(revision));
+        }
         if let Some(hash) = self.compaction.hash_at(revision) {
             return self.hash_of_compaction(hash);
         }
@@ -82,7 +86,7 @@ impl Shared {
                 moment.current,
             )
         };
-        let revision = if revision <= 0 { current } else { revision };
+        let revision = if revision == 0 { current } else { revision };
         let everything = Span::decode(b"\0", b"\0");
         let keeps = self.count_at(everything, revision, &pin)? > 0;
         let mut hasher = Hasher::new(self, compact_revision, revision, keeps);
@@ -107,6 +111,17 @@ impl Shared {
             hash_revision: revision,
             current_revision: current,
         })
+    }
+
+    /// etcd takes a negative revision literally: nothing was written by then.
+    fn hash_of_nothing(&self, revision: i64) -> HashKv {
+        let _index = self.index.read();
+        HashKv {
+            hash: crc32c::crc32c(BUCKET),
+            compact_revision: self.compact_revision(),
+            hash_revision: revision,
+            current_revision: self.revision(),
+        }
     }
 
     fn hash_of_compaction(&self, known: CompactionHash) -> Result<HashKv, Error> {
@@ -186,13 +201,19 @@ impl Shared {
             .collect()
     }
 
+    /// The hash of all that is stored. As etcd leaves out its consistent index, it leaves out how far the log has been
+    /// applied.
     pub(crate) fn hash(&self) -> Result<u32, Error> {
+        self.persister.drain()?;
         let view = self.engine.view()?;
         let mut hash = 0;
         for space in Space::ALL {
+            hash = crc32c::crc32c_append(hash, &[space as u8]);
             view.scan(space, &[], None, &mut |key, row| {
-                hash = crc32c::crc32c_append(hash, key);
-                hash = crc32c::crc32c_append(hash, row);
+                if key != APPLIED {
+                    hash = crc32c::crc32c_append(hash, key);
+                    hash = crc32c::crc32c_append(hash, row);
+                }
                 ControlFlow::Continue(())
             })?;
         }

@@ -122,7 +122,7 @@ impl Store {
         self.shared().listeners.commit.write().push(told);
     }
 
-    /// etcd's hash of everything up to `revision` (0 is the newest).
+    /// etcd's hash of everything up to `revision` (0 is the newest; of a negative one it is that of nothing).
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         self.shared().hash_kv(revision)
     }

@@ -60,6 +60,8 @@ pub struct Prior {
 pub struct Replaced {
     /// The revision of the put.
     pub(crate) by: Revision,
+    /// The change that was replaced, by its number, if it is one of the same transaction.
+    pub(crate) own: Option<u32>,
 }
 
 /// What a range deletion removed.
@@ -321,7 +323,11 @@ impl Txn<'_> {
             let index = shared.index.read();
             let event = index.open.get(prev.by.sub as usize);
             let event = event.filter(|event| event.revision == prev.by);
-            event.map_or(Prev::None, |event| event.prev.clone())
+            match (event, prev.own) {
+                (None, _) => Prev::None,
+                (Some(event), None) => event.prev.clone(),
+                (Some(_), Some(own)) => Prev::Cached(Arc::clone(&index.open[own as usize].kv)),
+            }
         };
         shared.resolve(&prev)
     }

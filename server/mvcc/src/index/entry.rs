@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::event::Prev;
 use crate::index::older::Older;
 use crate::revision::Revision;
 
@@ -72,6 +73,15 @@ impl Entry {
             return Some(&self.current);
         }
         self.older.as_ref()?.before(revision)
+    }
+
+    /// What a watcher is told was there before the transaction with main revision `main`: nothing of what that wrote
+    /// itself (etcd reads at the revision before).
+    pub(crate) fn before_transaction(&self, main: i64) -> Prev {
+        match self.before(Revision::start_of(main)) {
+            Some(version) if version.is_live() => Prev::At(version.revision()),
+            _ => Prev::None,
+        }
     }
 
     /// Makes `version` the newest one.

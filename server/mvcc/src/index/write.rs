@@ -15,14 +15,19 @@ struct Before {
     version: Version,
     lease: i64,
     value: Option<Arc<[u8]>>,
+    /// When this transaction has written the key already: what was there before the transaction.
+    outside: Option<Prev>,
 }
 
 impl Before {
-    fn of(entry: &mut Entry) -> Self {
+    /// What is there before the write at `revision`.
+    fn of(entry: &mut Entry, revision: Revision) -> Self {
+        let rewritten = entry.current.main == revision.main;
         Self {
             version: entry.current,
             lease: entry.lease,
             value: entry.value.take(),
+            outside: rewritten.then(|| entry.before_transaction(revision.main)),
         }
     }
 
@@ -30,12 +35,18 @@ impl Before {
         Meta::of(&self.version, self.lease)
     }
 
+    /// The change of this transaction that is replaced, by its number.
+    fn own(&self) -> Option<u32> {
+        self.outside.is_some().then_some(self.version.sub)
+    }
+
     /// The value goes over to the event as it is: to count another owner would cost a wait for memory.
     fn into_prev(self) -> Prev {
-        match self.value {
+        match (self.outside, self.value) {
+            (Some(prev), _) => prev,
             _ if !self.version.is_live() => Prev::None,
-            Some(kv) => Prev::Cached(kv),
-            None => Prev::At(self.version.revision()),
+            (None, Some(kv)) => Prev::Cached(kv),
+            (None, None) => Prev::At(self.version.revision()),
         }
     }
 }
@@ -59,7 +70,7 @@ impl Index {
             let cached = caches.then_some(kv);
             match entry {
                 Some(entry) => {
-                    before = Some(Before::of(entry));
+                    before = Some(Before::of(entry, revision));
                     entry.supersede(version, lease);
                     entry.value = cached;
                     None
@@ -83,6 +94,9 @@ impl Index {
         self.count_cached(if caches { kv.len() } else { 0 }, uncached);
         let live = before.as_ref().filter(|before| before.version.is_live());
         let meta = live.map(Before::meta);
+        let own = live.and_then(Before::own);
+        // To a watcher a key that this revision creates has nothing before it, even if it was deleted by it first.
+        let before = before.filter(|_| version.create != revision.main);
         self.open.push(Event {
             kind: EventKind::Put,
             revision,
@@ -93,7 +107,7 @@ impl Index {
         });
         Prior {
             meta,
-            prev: Replaced { by: revision },
+            prev: Replaced { by: revision, own },
         }
     }
 
@@ -120,7 +134,7 @@ impl Index {
         let mut before = None;
         self.tree.edit(key, &mut |entry| {
             if let Some(entry) = entry.filter(|entry| entry.is_live()) {
-                before = Some(Before::of(entry));
+                before = Some(Before::of(entry, revision));
                 entry.supersede(version, 0);
             }
             None

@@ -133,12 +133,12 @@ impl Shared {
         for some in events.chunks_mut(STEP) {
             let index = self.index.read();
             for event in some {
-                let entry = index.tree.get(event.key());
-                let before = entry.and_then(|entry| entry.before(event.revision));
-                event.prev = match before {
-                    Some(version) if version.is_live() => Prev::At(version.revision()),
-                    _ => Prev::None,
-                };
+                if event.prev == Prev::Unresolved {
+                    let entry = index.tree.get(event.key());
+                    event.prev = entry.map_or(Prev::None, |entry| {
+                        entry.before_transaction(event.revision.main)
+                    });
+                }
             }
         }
     }
@@ -173,7 +173,7 @@ impl Collected {
     }
 }
 
-/// The event that a record tells of; its previous value is not known yet.
+/// The event that a record tells of; its previous value is not known yet unless there can be none.
 fn stored_event(revision: Revision, row: &[u8]) -> Option<Event> {
     let key = record::key_range(row)?;
     if record::is_deletion(row) {
@@ -186,13 +186,19 @@ fn stored_event(revision: Revision, row: &[u8]) -> Option<Event> {
             lease: 0,
         });
     }
+    let decoded = KeyValue::decode(row)?;
+    let created = decoded.create_revision == revision.main;
     Some(Event {
         kind: EventKind::Put,
         revision,
-        lease: KeyValue::decode(row)?.lease,
+        lease: decoded.lease,
         kv: row.into(),
         key,
-        prev: Prev::Unresolved,
+        prev: if created {
+            Prev::None
+        } else {
+            Prev::Unresolved
+        },
     })
 }
 

@@ -161,7 +161,10 @@ impl Run {
                 self.read(&Query { revision, ..query });
             }
             Step::Events(back, limit) => self.events(self.back(back), limit),
-            Step::Hash(back) => self.hash(self.back(back)),
+            Step::Hash(back) => {
+                self.hash(self.back(back));
+                self.hash_of_nothing(-1 - i64::from(back));
+            }
             Step::Mark => self.mark(),
             Step::Settle => self.settle(),
             Step::Restart => self.restart(),
@@ -333,10 +336,10 @@ impl Run {
     }
 
     fn check_previous(&self, prev: &Prev, change: &Change) {
-        let before = |other: &&Change| {
-            other.key == change.key && (other.main, other.sub) < (change.main, change.sub)
-        };
+        let before = |other: &&Change| other.key == change.key && other.main < change.main;
+        let created = change.put.as_ref().map(|put| put.create) == Some(change.main);
         let old = self.model.changes.iter().rfind(before);
+        let old = old.filter(|_| !created);
         let old = old.filter(|old| old.put.is_some()).map(Change::encoded);
         let found = self.store.resolve(prev).unwrap();
         if change.main > self.model.compacted || found.is_some() {
@@ -359,6 +362,14 @@ impl Run {
             Err(Error::FutureRevision { .. }) => assert!(revision > self.model.revision),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    fn hash_of_nothing(&self, revision: i64) {
+        let hash = self.store.hash_kv(revision).unwrap();
+        assert_eq!(hash.hash, crc32c::crc32c(b"key"));
+        assert_eq!(hash.hash_revision, revision);
+        assert_eq!(hash.compact_revision, self.model.compacted);
+        assert_eq!(hash.current_revision, self.model.revision);
     }
 
     fn mark(&mut self) {

@@ -178,9 +178,19 @@ fn hash_kv_of_every_revision_before_and_after_compactions() -> Result<()> {
 #[test]
 fn hash_kv_of_a_negative_revision_is_that_of_nothing() -> Result<()> {
     check_with(&Setup::single(), async |t| {
+        let negative = [-1, -2, -13, i64::MIN + 1, i64::MIN];
+        for revision in negative {
+            t.hash_kv(HashKvRequest { revision }).await?;
+        }
         history(t).await?;
-        for revision in [-1, i64::MIN] {
-            let _ = t.hash_kv(HashKvRequest { revision }).await;
+        for revision in negative {
+            let answer = t.hash_kv(HashKvRequest { revision }).await?;
+            expect("hash revision", answer.hash_revision, revision)?;
+        }
+        t.compact(physical(6)).await?;
+        for revision in negative {
+            let answer = t.hash_kv(HashKvRequest { revision }).await?;
+            expect("compact revision", answer.compact_revision, 6)?;
         }
         Ok(())
     })
