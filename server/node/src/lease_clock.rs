@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metastore_raft::LeaseTimes;
+use metastore_raft::{LeaseTimes, Renewal};
 use metastore_state_machine::View;
 use parking_lot::Mutex;
 
@@ -188,9 +188,12 @@ pub(crate) struct TimedLeases {
 }
 
 impl LeaseTimes for TimedLeases {
-    fn renew(&self, id: i64) -> Option<i64> {
+    fn renew(&self, id: i64) -> Option<Renewal> {
         let lease = self.view.lease(id)?;
-        self.clock.renew(Instant::now(), id, lease.ttl)
+        Some(Renewal {
+            ttl: self.clock.renew(Instant::now(), id, lease.ttl)?,
+            checkpointed: lease.remaining > 0,
+        })
     }
 
     fn remaining(&self, id: i64) -> Option<Duration> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use metastore_mvcc::{HashKv, Store};
 use metastore_proto::commandpb::{Command, command::Request};
 use metastore_proto::etcdserverpb::{
-    AlarmRequest, AlarmType, ResponseHeader, alarm_request::AlarmAction,
+    AlarmRequest, AlarmType, LeaseCheckpoint, LeaseCheckpointRequest, ResponseHeader,
+    alarm_request::AlarmAction,
 };
 use metastore_raft::{ProposeError, Raft, ReadError, Routes};
 use metastore_state_machine::{Applied, View};
@@ -151,13 +152,26 @@ impl Node {
         self.inner.min_lease_ttl
     }
 
-    /// Starts a lease's time anew: its TTL in seconds.
+    /// Starts a lease's time anew: its TTL in seconds. What was written down of its remainder is void before the answer
+    /// (etcd: lessor.Renew, server/lease/lessor.go).
     pub async fn lease_renew(&self, id: i64) -> Result<i64, Error> {
-        self.inner
-            .raft
-            .renew_lease(id)
-            .await?
-            .ok_or(Error::LeaseNotFound)
+        let renewed = self.inner.raft.renew_lease(id).await?;
+        let renewal = renewed.ok_or(Error::LeaseNotFound)?;
+        if renewal.checkpointed {
+            let none_left = LeaseCheckpoint {
+                id,
+                remaining_ttl: 0,
+            };
+            let request = Request::LeaseCheckpoint(LeaseCheckpointRequest {
+                checkpoints: vec![none_left],
+            });
+            self.propose(Command {
+                caller: None,
+                request: Some(request),
+            })
+            .await?;
+        }
+        Ok(renewal.ttl)
     }
 
     /// Whole seconds until a lease expires.

@@ -190,7 +190,8 @@ impl Peer for PeerService {
         Ok(Response::new(peerpb::LeaseRenewResponse {
             leader: true,
             found: answer.is_some(),
-            ttl: answer.unwrap_or(0),
+            ttl: answer.map_or(0, |renewal| renewal.ttl),
+            checkpointed: answer.is_some_and(|renewal| renewal.checkpointed),
         }))
     }
 

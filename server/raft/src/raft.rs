@@ -20,7 +20,7 @@ use tonic::service::interceptor::InterceptedService;
 use crate::adapter::Adapter;
 use crate::error::{ProposeError, ReadError, StartError};
 use crate::group::{Group, GroupOptions, OpenRaft};
-use crate::leases::LeaseTimes;
+use crate::leases::{LeaseTimes, Renewal};
 use crate::log_store::LogStore;
 use crate::network::NetworkFactory;
 use crate::peer_service::{Identity, PeerService};
@@ -292,8 +292,8 @@ impl Raft {
         Routes::new(InterceptedService::new(server, keeper))
     }
 
-    /// Renews a lease at the leader: its TTL, or none when there is no such lease.
-    pub async fn renew_lease(&self, id: i64) -> Result<Option<i64>, ReadError> {
+    /// Renews a lease at the leader; none when there is no such lease.
+    pub async fn renew_lease(&self, id: i64) -> Result<Option<Renewal>, ReadError> {
         if self.group.leads() {
             return Ok(self.service.leases.renew(id));
         }
@@ -306,7 +306,10 @@ impl Raft {
         if !answer.leader {
             return Err(ReadError::LeaderChanged);
         }
-        Ok(answer.found.then_some(answer.ttl))
+        Ok(answer.found.then_some(Renewal {
+            ttl: answer.ttl,
+            checkpointed: answer.checkpointed,
+        }))
     }
 
     /// Whole seconds that the leader still gives a lease.
