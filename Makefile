@@ -4,7 +4,7 @@ CARGO := scripts/cargo.sh
 
 SHELL := /bin/bash
 
-.PHONY: run build test directions check unit conformance conformance-all bench clean
+.PHONY: run build test directions scripts check unit conformance conformance-all bench clean
 
 ## run: build and start a member on 127.0.0.1:2379 with data in ./default.etcd
 run:
@@ -16,16 +16,19 @@ build:
 	@. scripts/environment.sh && echo "$$CARGO_TARGET_DIR/release/metastore"
 
 ## test: every test that needs no cluster of Kubernetes
-test: directions unit conformance
+test: directions scripts check unit conformance
 
 ## directions: the walls between the rooms
 directions:
 	@scripts/check-directions.sh
 
+## scripts: what they do on machines that lack something
+scripts:
+	@scripts/test-scripts.sh
+
 ## check: form and lints
-check: directions
-	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+check:
+	@scripts/check.sh
 
 ## unit: the rooms' own tests
 unit:

@@ -23,7 +23,7 @@ only_named_by() {
       echo "direction broken: $manifest names $crate, which only $room may" >&2
       failed=1
     fi
-  done < <(git ls-files '*/Cargo.toml' | grep -v '^Cargo.toml$')
+  done < <(find . -mindepth 2 \( -name '.?*' -o -name target \) -prune -o -name Cargo.toml -print | sed 's,^\./,,')
 }
 for room in metastore-engine metastore-mvcc metastore-state-machine; do must_not "$room" tokio tonic openraft; done
 must_not metastore-watch tonic openraft

@@ -1,4 +1,5 @@
-# Sourced by the other scripts: where builds are cached, outside the checkout, so that a new clone is quick.
+# Sourced by the other scripts: where builds are cached, outside the checkout, so that a new clone is quick, and how
+# packages that are missing get here.
 METASTORE_CACHE="${METASTORE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/metastore}"
 export METASTORE_CACHE
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$METASTORE_CACHE/target}"
@@ -6,6 +7,21 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# install_packages WHY PACKAGE...: Debian packages, as root or with sudo; says so, or says what to install.
+install_packages() {
+  local why="$1"; shift
+  command -v apt-get >/dev/null || die "$why needs what Debian has in the packages: $*; this system has no apt-get"
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "$why needs packages; please run as root: apt-get install $*"
+    as_root=(sudo)
+  fi
+  say "$why needs packages; installing them with apt-get: $*"
+  "${as_root[@]}" apt-get update -qq >&2 || say "apt-get update failed; trying with the lists there are"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 ||
+    die "apt-get could not install: $*"
+}
 
 # The compiled RocksDB depends on its version, its features, the target's CPU flags and how it is built.
 rocksdb_key() {

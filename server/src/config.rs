@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use metastore_engine::Kind;
+use metastore_node::AutoCompaction;
 
 use crate::flag::feature_gates::FeatureGates;
 use crate::tls::TlsOptions;
@@ -254,19 +255,10 @@ pub enum AuthToken {
 pub struct Compaction {
     /// --auto-compaction-mode and --auto-compaction-retention, where it is on.
     pub auto: Option<AutoCompaction>,
-    /// --compaction-batch-limit, the default resolved.
-    pub batch_limit: usize,
-    /// --compaction-sleep-interval, the default resolved.
-    pub sleep_interval: Duration,
-}
-
-/// What automatic compaction keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoCompaction {
-    /// History of this length.
-    Periodic(Duration),
-    /// This many revisions.
-    Revision(i64),
+    /// --compaction-batch-limit; `None` for the store's own.
+    pub batch_limit: Option<usize>,
+    /// --compaction-sleep-interval; `None` for the store's own.
+    pub sleep_interval: Option<Duration>,
 }
 
 /// Checks that members hold the same data.

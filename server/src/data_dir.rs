@@ -183,7 +183,7 @@ fn names(folder: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// etcd keeps `member/snap` and `member/wal`, its v2 proxy kept `proxy`, and a folder of its own for the log
-/// holds `*.wal`.
+/// holds `<sequence>-<index>.wal`; the segments of MetaStore's log have one number.
 fn refuse_etcd(data: &Data, member: &Path) -> Result<(), Error> {
     let in_member = names(member)?;
     let etcd = in_member.iter().any(|name| name == "snap" || name == "wal")
@@ -192,7 +192,9 @@ fn refuse_etcd(data: &Data, member: &Path) -> Result<(), Error> {
         return Err(Error::Etcd(data.directory.clone()));
     }
     if let Some(log) = &data.log_directory
-        && names(log)?.iter().any(|name| name.ends_with(".wal"))
+        && names(log)?
+            .iter()
+            .any(|name| name.ends_with(".wal") && name.contains('-'))
     {
         return Err(Error::Etcd(log.clone()));
     }
@@ -431,6 +433,19 @@ mod tests {
         };
         assert!(refusal(&data).contains("holds data of etcd"));
         assert!(!data.directory.exists());
+    }
+
+    #[test]
+    fn a_log_folder_of_ones_own_is_opened_again() {
+        let folder = folder();
+        let data = Data {
+            log_directory: Some(folder.path().join("log")),
+            ..data(&folder, Kind::Memory)
+        };
+        let first = DataDirectory::open(&data).expect("a data directory");
+        fs::write(first.log().join("0000000000000001.wal"), "").expect("written");
+        drop(first);
+        DataDirectory::open(&data).expect("the same data directory");
     }
 
     #[test]

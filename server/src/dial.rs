@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 
 use crate::stream::Stream;
@@ -18,21 +19,29 @@ use crate::url::Url;
 pub struct Dialer {
     tls: Option<PeerClientTls>,
     local_address: Option<IpAddr>,
-    timeout: Duration,
+    timeouts: Timeouts,
+}
+
+/// How long things may take on the way to another member.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// One attempt to connect (etcd: a second and the election timeout, `PeerDialTimeout`).
+    pub connect: Duration,
+    /// What was written and the other side's kernel does not take (--raft-write-timeout).
+    pub write: Duration,
 }
 
 impl Dialer {
-    /// `tls` is needed for `https` and `unixs`; `timeout` bounds one attempt (etcd: a second and the election
-    /// timeout, `PeerDialTimeout`).
+    /// `tls` is needed for `https` and `unixs`.
     pub fn new(
         tls: Option<PeerClientTls>,
         local_address: Option<IpAddr>,
-        timeout: Duration,
+        timeouts: Timeouts,
     ) -> Self {
         Self {
             tls,
             local_address,
-            timeout,
+            timeouts,
         }
     }
 
@@ -43,7 +52,7 @@ impl Dialer {
     pub async fn connect(&self, url: &str) -> io::Result<Stream> {
         let url =
             Url::parse(url).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        tokio::time::timeout(self.timeout, self.connect_to(&url))
+        tokio::time::timeout(self.timeouts.connect, self.connect_to(&url))
             .await
             .unwrap_or_else(|_| {
                 Err(io::Error::new(
@@ -77,6 +86,8 @@ impl Dialer {
         }
         let stream = self.connect_tcp(url).await?;
         stream.set_nodelay(true)?;
+        let write = u32::try_from(self.timeouts.write.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(&stream, write)?;
         Ok(match tls {
             Some(tls) => Stream::TcpTls(Box::new(tls.connect(url.host(), stream).await?)),
             None => Stream::Tcp(stream),
@@ -119,7 +130,10 @@ mod tests {
         Dialer::new(
             None,
             Some(IpAddr::from([127, 0, 0, 2])),
-            Duration::from_secs(5),
+            Timeouts {
+                connect: Duration::from_secs(5),
+                write: Duration::from_secs(7),
+            },
         )
     }
 
@@ -131,11 +145,13 @@ mod tests {
             tokio::join!(async { dialer().connect(&url).await }, listener.accept());
         let (mut there, remote) = accepted.expect("accepted");
         assert_eq!(remote.ip(), IpAddr::from([127, 0, 0, 2]));
-        stream
-            .expect("connected")
-            .write_all(b"x")
-            .await
-            .expect("written");
+        let mut stream = stream.expect("connected");
+        let Stream::Tcp(tcp) = &stream else {
+            panic!("a connection without TLS")
+        };
+        // --raft-write-timeout
+        assert_eq!(sockopt::tcp_user_timeout(tcp).expect("an option"), 7000);
+        stream.write_all(b"x").await.expect("written");
         assert_eq!(there.read_u8().await.expect("read"), b'x');
     }
 

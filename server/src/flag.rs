@@ -11,6 +11,8 @@ pub mod feature_gates;
 pub mod file;
 mod node;
 pub mod number;
+#[cfg(test)]
+mod proof;
 pub mod table;
 pub mod usage;
 pub mod value;

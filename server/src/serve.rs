@@ -13,9 +13,9 @@ use metastore_node::{Limits, Node, Options, PeerStream, Versions};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Allowed, Config};
+use crate::config::{Allowed, Compaction, Config};
 use crate::data_dir::DataDirectory;
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Timeouts};
 use crate::listen::{self, Bound, SocketFile};
 use crate::logging::Note;
 use crate::signal::{self, Signal, Signals};
@@ -57,6 +57,7 @@ async fn live(config: Config) -> anyhow::Result<Signal> {
     let signals = Signals::catch()?;
     let peers = bind_all(&config.listen.peer, config.listen.reuse_port)?;
     let folder = DataDirectory::open(&config.data)?;
+    config.announce(Identity::is_settled(&config));
     let peer_tls = server_tls("peer", &config.peer_tls, &config.listen.peer, &folder)?;
     let client_tls = server_tls("client", &config.client_tls, &client_urls(&config), &folder)?;
     let options = node_options(&config, &folder)?;
@@ -142,10 +143,6 @@ fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Optio
         memory_budget_bytes: config.data.engine_memory_bytes,
         ..metastore_engine::Options::default()
     };
-    let store_options = metastore_mvcc::Options {
-        value_cache_bytes: config.data.value_cache_bytes,
-        ..metastore_mvcc::Options::default()
-    };
     Ok(Options {
         member_id: identity.member_id,
         cluster_id: identity.cluster_id,
@@ -161,11 +158,15 @@ fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Optio
         log_directory: folder.log().to_owned(),
         engine: config.data.engine,
         engine_options,
-        store_options,
+        store_options: store_options(config),
         heartbeat: config.raft.heartbeat,
         election: config.raft.election,
         pre_vote: config.raft.pre_vote,
         log_retention_bytes: config.data.log_retention_bytes,
+        fsync: config.data.fsync,
+        peer_silence: config.raft.read_timeout,
+        slow_apply: config.warning_apply,
+        auto_compaction: config.compaction.auto,
         limits: Limits {
             max_request_bytes: config.limits.max_request_bytes,
             max_txn_ops: config.limits.max_txn_ops,
@@ -184,6 +185,21 @@ fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Optio
     })
 }
 
+fn store_options(config: &Config) -> metastore_mvcc::Options {
+    let defaults = metastore_mvcc::Options::default();
+    let Compaction {
+        batch_limit,
+        sleep_interval,
+        ..
+    } = config.compaction;
+    metastore_mvcc::Options {
+        value_cache_bytes: config.data.value_cache_bytes,
+        compaction_rows: batch_limit.unwrap_or(defaults.compaction_rows),
+        compaction_pause: sleep_interval.unwrap_or(defaults.compaction_pause),
+        ..defaults
+    }
+}
+
 /// Opens connections to other members, with TLS where their URLs ask for it.
 fn connector(config: &Config) -> anyhow::Result<metastore_node::Connect> {
     let secure = config.advertise.peer.iter().any(Url::is_secure)
@@ -196,7 +212,10 @@ fn connector(config: &Config) -> anyhow::Result<metastore_node::Connect> {
     let dialer = Dialer::new(
         tls,
         config.raft.local_address,
-        Duration::from_secs(1) + config.raft.election,
+        Timeouts {
+            connect: Duration::from_secs(1) + config.raft.election,
+            write: config.raft.write_timeout,
+        },
     );
     Ok(Arc::new(move |url: String| {
         let dialer = dialer.clone();
@@ -282,11 +301,40 @@ fn door_options(config: &Config) -> metastore_api::Options {
         extensive_metrics: config.http.extensive_metrics,
         election_timeout: config.raft.election,
         slow_request: config.warning_unary_request,
+        slow_read: config.warning_apply,
         watch_progress_interval: config.watch_progress_interval,
         access: AccessControl {
             hosts: names(&config.http.hosts),
             origins: names(&config.http.origins),
         },
         command_line: std::env::args().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flag::command_line;
+
+    #[test]
+    fn the_store_has_the_bounds_of_the_flags() {
+        let bounds = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
+            let line = command_line::parse(&arguments).expect("a command line");
+            let (config, _) = crate::config::load(line, &[], &mut Vec::new()).expect("accepted");
+            store_options(&config)
+        };
+        // What the store does with it: `values_beyond_the_cache_are_read_from_the_engine` in metastore-mvcc.
+        assert_eq!(bounds(&["--value-cache-bytes=7"]).value_cache_bytes, 7);
+        let steps = bounds(&[
+            "--compaction-batch-limit=8",
+            "--compaction-sleep-interval=9ms",
+        ]);
+        assert_eq!(
+            (steps.compaction_rows, steps.compaction_pause),
+            (8, Duration::from_millis(9))
+        );
+        let defaults = metastore_mvcc::Options::default();
+        assert_eq!(bounds(&[]).compaction_rows, defaults.compaction_rows);
     }
 }

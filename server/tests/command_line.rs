@@ -345,3 +345,20 @@ fn flags_without_effect_are_told_in_one_warning() {
     }
     assert!(!flags.contains("heartbeat"), "{flags}");
 }
+
+#[test]
+fn the_file_of_the_log_is_rotated() {
+    let rotated = |flags: &[&str]| {
+        let mut arguments = vec!["--log-outputs=a.log", "--heartbeat-interval=0"];
+        arguments.extend(flags);
+        let filled = "x".repeat(3 << 20);
+        let ended = Run::new(&arguments).with_file("a.log", &filled).end();
+        assert_eq!(ended.code, Some(1), "{flags:?}: {}", ended.stderr);
+        ended.files_left
+    };
+    let small = "--log-rotation-config-json={\"maxsize\":1}";
+    assert_eq!(rotated(&[small]), 1, "only with the flag");
+    assert_eq!(rotated(&["--enable-log-rotation", small]), 2);
+    let large = "--log-rotation-config-json={\"maxsize\":5}";
+    assert_eq!(rotated(&["--enable-log-rotation", large]), 1);
+}

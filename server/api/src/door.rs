@@ -20,6 +20,7 @@ use crate::grpc::{self, Body, Code, Inbox, Kind, Metadata, Method, Outbox};
 use crate::http::AccessControl;
 use crate::leader_loss;
 use crate::metrics::{Metrics, Tally};
+use crate::slow;
 use crate::status::{self, Refusal};
 
 /// What the door has to be told.
@@ -32,6 +33,8 @@ pub struct Options {
     pub election_timeout: Duration,
     /// Unary requests that take longer are logged (`--warning-unary-request-duration`); zero logs none.
     pub slow_request: Duration,
+    /// Reads that take longer are logged (`--warning-apply-duration`).
+    pub slow_read: Duration,
     /// How often an idle watch that asks for it is told its progress (`--watch-progress-notify-interval`).
     pub watch_progress_interval: Duration,
     /// Who may use the HTTP pages.
@@ -162,7 +165,7 @@ impl Door {
         let code = result.as_ref().map_or_else(Refusal::code, |_| Code::Ok);
         let took = tally.finish(code);
         if took >= self.options.slow_request && !self.options.slow_request.is_zero() {
-            log_slow(method, took, code);
+            slow::unary(method, took, code);
         }
         match result {
             Ok(answer) => grpc::unary(answer),
@@ -275,14 +278,4 @@ async fn expired(timeout: Option<Duration>, since: Instant) {
         Some(timeout) => tokio::time::sleep_until((since + timeout).into()).await,
         None => std::future::pending().await,
     }
-}
-
-#[cold]
-fn log_slow(method: Method, took: Duration, code: Code) {
-    tracing::warn!(
-        response_type = format_args!("/{}/{}", method.service(), method.name()),
-        time_spent = ?took,
-        grpc_code = code.name(),
-        "request stats"
-    );
 }

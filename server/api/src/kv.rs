@@ -3,6 +3,7 @@
 //! Promises that a put or a range of one key costs one decoding, one question to the member and one
 //! buffer for the answer. A large answer is gathered in bounded steps, between which others get their turn.
 
+use std::fmt::Display;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::door::Door;
 use crate::encoded::{Encoded, Writer};
 use crate::grpc::{Inbox, Outbox, decode};
 use crate::metrics::RequestKind;
+use crate::slow::{self, RangeShown, TxnShown};
 use crate::status::{self, Refusal};
 
 /// A page of at most so many keys is read in one go.
@@ -47,7 +49,12 @@ impl Door {
             return Err(status::NOT_SUPPORTED_FOR_LEARNER);
         }
         check::range(&request)?;
-        self.timed(RequestKind::Range, self.read_range(request))
+        let shown = RangeShown {
+            key: request.key.clone(),
+            end: request.range_end.clone(),
+        };
+        let work = self.read_range(request);
+        self.timed_read(RequestKind::Range, "read-only range ", shown, work)
             .await
     }
 
@@ -183,7 +190,8 @@ impl Door {
         };
         check::txn(txn, self.node.limits().max_txn_ops)?;
         let applied = if is_read_only(txn) {
-            self.timed(RequestKind::ReadonlyTxn, self.read_txn(txn))
+            let (shown, work) = (TxnShown::of(txn), self.read_txn(txn));
+            self.timed_read(RequestKind::ReadonlyTxn, "read-only txn ", shown, work)
                 .await?
         } else {
             self.propose(RequestKind::Txn, request, size).await?
@@ -243,18 +251,26 @@ impl Door {
             caller: None,
             request: Some(request),
         };
-        self.timed(kind, async { Ok(self.node.propose(command).await?) })
-            .await
+        let since = Instant::now();
+        let result = self.node.propose(command).await;
+        self.metrics.timing.request(kind, result.is_ok(), since);
+        Ok(result?)
     }
 
-    async fn timed<T>(
+    /// Counts a read, and logs it where it takes long: then as `shown`.
+    async fn timed_read<T>(
         &self,
         kind: RequestKind,
+        prefix: &str,
+        shown: impl Display,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
         let since = Instant::now();
         let result = work.await;
-        self.metrics.timing.request(kind, result.is_ok(), since);
+        let took = self.metrics.timing.request(kind, result.is_ok(), since);
+        if took > self.options.slow_read {
+            slow::read(prefix, &shown, took, self.options.slow_read);
+        }
         result
     }
 }

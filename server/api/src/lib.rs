@@ -17,6 +17,7 @@ mod lease;
 mod maintenance;
 pub mod metrics;
 mod serve;
+mod slow;
 pub mod status;
 mod watch;
 

@@ -27,8 +27,6 @@ pub(crate) const SCHEDULED: &[u8] = b"mvcc/compaction/scheduled";
 /// The row of `System` with the revision up to which garbage is gone, 8 bytes big-endian.
 pub(crate) const FINISHED: &[u8] = b"mvcc/compaction/finished";
 
-/// Index rows looked at in one step.
-const ROWS: usize = 256;
 /// Keys cleaned per lock of the index.
 const KEYS_PER_LOCK: usize = 4;
 /// Versions removed per lock of the index.
@@ -196,7 +194,8 @@ fn compact(shared: &Shared, from: i64, to: i64) -> Result<Ended, Error> {
         to,
         // A deletion written by `from` itself has been kept and goes now.
         next: Some(Revision::start_of(from.max(0))),
-        keys: Vec::with_capacity(ROWS),
+        rows_max: shared.options.compaction_rows.max(1),
+        keys: Vec::new(),
         tail: 0,
         tail_bytes: 0,
     };
@@ -230,6 +229,8 @@ struct Changes {
     from: i64,
     to: i64,
     next: Option<Revision>,
+    /// Rows of one piece.
+    rows_max: usize,
     /// The keys that changed in the last piece, each once.
     keys: Vec<Box<[u8]>>,
     /// The hash of all changes after `from` so far, and how many bytes that is.
@@ -252,7 +253,7 @@ impl Changes {
             &start.to_key(),
             Some(&end),
             &mut |key, row| {
-                if rows == ROWS {
+                if rows == self.rows_max {
                     self.next = Revision::from_key(key);
                     return ControlFlow::Break(());
                 }

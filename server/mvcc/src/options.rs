@@ -13,6 +13,8 @@ pub struct Options {
     pub pending_bytes: usize,
     /// How long a transaction may wait before it is written to the engine.
     pub persist_delay: Duration,
+    /// Revisions that the compaction looks at in one step; at least one.
+    pub compaction_rows: usize,
     /// How long the compaction rests between two of its steps.
     pub compaction_pause: Duration,
     /// How long the compaction waits for a reader at an older revision before it goes on without it.
@@ -26,6 +28,7 @@ impl Default for Options {
             recent_bytes: 64 << 20,
             pending_bytes: 256 << 20,
             persist_delay: Duration::from_millis(50),
+            compaction_rows: 256,
             compaction_pause: Duration::from_millis(1),
             pin_patience: Duration::from_secs(10),
         }

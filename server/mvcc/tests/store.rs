@@ -229,3 +229,27 @@ fn every_commit_is_told_in_order() {
     writer.begin().delete_range("nothing", "", false).unwrap();
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [2, 3, 4]);
 }
+
+#[test]
+fn values_beyond_the_cache_are_read_from_the_engine() {
+    let reads_with = |value_cache_bytes| {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(Kind::Memory, directory.path(), Default::default()).unwrap();
+        let options = Options {
+            value_cache_bytes,
+            recent_bytes: 0,
+            ..Options::default()
+        };
+        let (store, mut writer) = Store::open(engine, options).unwrap();
+        for number in 0..10 {
+            let mut txn = writer.begin();
+            txn.put(&format!("k{number}"), vec![b'x'; 1000], 0);
+            txn.commit();
+        }
+        store.flush().unwrap();
+        store.range(&Query::range("a", "\0")).unwrap();
+        store.counters().engine_reads
+    };
+    assert_eq!(reads_with(1 << 20), 0, "all values are in the cache");
+    assert_eq!(reads_with(0), 10, "no value is");
+}

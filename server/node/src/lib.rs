@@ -17,7 +17,7 @@ mod versions;
 pub use error::Error;
 pub use metastore_raft::{Connect, Connecting, PeerStream, Routes, plain_tcp};
 pub use node::Node;
-pub use options::{Limits, Member, Options};
+pub use options::{AutoCompaction, Limits, Member, Options};
 pub use start::StartError;
 pub use status::Status;
 pub use versions::Versions;

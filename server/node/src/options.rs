@@ -30,6 +30,15 @@ pub struct Limits {
     pub quota_backend_bytes: u64,
 }
 
+/// What automatic compaction keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// History of this length (etcd: --auto-compaction-mode=periodic).
+    Periodic(Duration),
+    /// This many revisions (etcd: --auto-compaction-mode=revision).
+    Revision(i64),
+}
+
 /// What a member needs to start.
 pub struct Options {
     /// This member's id.
@@ -60,6 +69,14 @@ pub struct Options {
     pub pre_vote: bool,
     /// Bytes of log kept for followers that are behind.
     pub log_retention_bytes: u64,
+    /// Wait for the disk before anything is acknowledged (etcd: false with --unsafe-no-fsync).
+    pub fsync: bool,
+    /// Silence after which a connection to another member is given up (etcd: --raft-read-timeout).
+    pub peer_silence: Duration,
+    /// A log entry that takes longer to apply is logged (etcd: --warning-apply-duration).
+    pub slow_apply: Duration,
+    /// What automatic compaction keeps, where it is on.
+    pub auto_compaction: Option<AutoCompaction>,
     /// Bounds on requests.
     pub limits: Limits,
     /// How often a watch with progress_notify hears of progress.

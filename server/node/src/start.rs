@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::duties;
 use crate::lease_clock::{LeaseClock, TimedLeases};
 use crate::node::{Inner, Node};
-use crate::options::Options;
+use crate::options::{AutoCompaction, Options};
 use crate::status::Status;
 
 /// Why a member did not start.
@@ -97,7 +97,7 @@ impl Node {
                 limits: options.limits,
                 versions: options.versions.clone(),
                 status: followed,
-                min_lease_ttl: min_lease_ttl(options.election),
+                min_lease_ttl: min_lease_ttl(options.heartbeat, options.election),
                 next_id: AtomicI64::new(first_id(options.member_id)),
                 stopped: AtomicBool::new(false),
                 defragmenting: tokio::sync::Mutex::default(),
@@ -110,6 +110,15 @@ impl Node {
         tokio::spawn(duties::set_cluster_version(node.clone()));
         if let Some(interval) = options.lease_checkpoint_interval {
             tokio::spawn(duties::checkpoint_leases(node.clone(), interval));
+        }
+        match options.auto_compaction {
+            Some(AutoCompaction::Periodic(period)) => {
+                tokio::spawn(duties::compact_by_time(node.clone(), period));
+            }
+            Some(AutoCompaction::Revision(retention)) => {
+                tokio::spawn(duties::compact_by_revision(node.clone(), retention));
+            }
+            None => {}
         }
         Ok(node)
     }
@@ -184,6 +193,9 @@ fn raft_options(options: &Options, view: View, clock: Arc<LeaseClock>) -> metast
         election: options.election,
         log_directory: options.log_directory.clone(),
         log_retention_bytes: options.log_retention_bytes,
+        fsync: options.fsync,
+        peer_silence: options.peer_silence,
+        slow_apply: options.slow_apply,
         pre_vote: options.pre_vote,
         connect: options.connect.clone(),
         identity: Arc::new(Facts {
@@ -196,10 +208,11 @@ fn raft_options(options: &Options, view: View, clock: Arc<LeaseClock>) -> metast
 }
 
 /// etcd: minTTL = (3 * electionTicks) / 2 * heartbeat, in whole seconds rounded up
-/// (server/etcdserver/server.go).
-fn min_lease_ttl(election: Duration) -> i64 {
-    let millis = election.as_millis() as i64 * 3 / 2;
-    (millis + 999) / 1000
+/// (server/etcdserver/server.go). An election is a whole number of heartbeats.
+fn min_lease_ttl(heartbeat: Duration, election: Duration) -> i64 {
+    let heartbeat = heartbeat.as_millis().max(1);
+    let millis = 3 * (election.as_millis() / heartbeat) / 2 * heartbeat;
+    i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
 }
 
 /// Ids are unique over members and runs, as etcd's generator (pkg/idutil): two bytes of the member, then time.
@@ -240,8 +253,16 @@ mod tests {
 
     #[test]
     fn the_shortest_lease_follows_the_election_timeout_as_in_etcd() {
-        assert_eq!(min_lease_ttl(Duration::from_millis(1000)), 2);
-        assert_eq!(min_lease_ttl(Duration::from_millis(100)), 1);
+        let ttl = |heartbeat, election| {
+            min_lease_ttl(
+                Duration::from_millis(heartbeat),
+                Duration::from_millis(election),
+            )
+        };
+        assert_eq!(ttl(100, 1000), 2);
+        assert_eq!(ttl(10, 100), 1);
+        // Five ticks, of which three halves are seven.
+        assert_eq!(ttl(1000, 5000), 7);
     }
 
     #[test]

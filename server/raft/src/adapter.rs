@@ -5,15 +5,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use metastore_mvcc::Store;
+use metastore_proto::commandpb::Entry;
 use metastore_proto::etcdserverpb::Member;
 use metastore_state_machine::{Bookkeeping, LogPosition, Outcome, StateMachine};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend};
+use prost::Message;
 
 use crate::shared::Shared;
 use crate::snapshot::{Pinned, SnapshotData, SnapshotOf};
@@ -32,6 +34,7 @@ pub(crate) struct Adapter {
     store: Store,
     shared: Arc<Shared>,
     directory: Arc<StateDirectory>,
+    slow_apply: Duration,
     pinned: Option<Arc<Pinned>>,
 }
 
@@ -39,17 +42,20 @@ pub(crate) struct Adapter {
 type Answers = Vec<(u64, Vec<Outcome>)>;
 
 impl Adapter {
+    /// Entries that take longer than `slow_apply` to apply are logged.
     pub(crate) fn new(
         machine: StateMachine,
         store: Store,
         shared: Arc<Shared>,
         directory: Arc<StateDirectory>,
+        slow_apply: Duration,
     ) -> Self {
         Self {
             machine,
             store,
             shared,
             directory,
+            slow_apply,
             pinned: None,
         }
     }
@@ -71,10 +77,15 @@ impl Adapter {
                 let batch = proposal.entry().map_err(io::Error::other)?;
                 let waited = batch.origin == self.shared.member_id
                     && self.shared.waiters.contains(batch.sequence);
+                let since = Instant::now();
                 let outcomes = self
                     .machine
                     .apply(position, batch, waited)
                     .map_err(io::Error::other)?;
+                let took = since.elapsed();
+                if took > self.slow_apply {
+                    log_slow(took, self.slow_apply, position, batch);
+                }
                 if waited {
                     answers.push((batch.sequence, outcomes));
                 }
@@ -125,6 +136,24 @@ impl Adapter {
         self.pinned = Some(pinned.clone());
         Ok(pinned)
     }
+}
+
+/// etcd warns of each request (`WarnOfExpensiveRequest`); here an entry carries many.
+#[cold]
+fn log_slow(took: Duration, expected: Duration, position: LogPosition, entry: &Entry) {
+    tracing::warn!(
+        ?took,
+        expected_duration = ?expected,
+        prefix = "",
+        request = format_args!(
+            "{} commands of {} bytes, term {}, index {}",
+            entry.commands.len(),
+            entry.encoded_len(),
+            position.term,
+            position.index
+        ),
+        "apply request took too long"
+    );
 }
 
 /// All members as the state machine keeps them.

@@ -79,15 +79,23 @@ pub(crate) struct Peers {
     cluster_id: u64,
     member_id: u64,
     connect: Connect,
+    silence: Duration,
     peers: Mutex<HashMap<u64, Peer>>,
 }
 
 impl Peers {
-    pub(crate) fn new(cluster_id: u64, member_id: u64, connect: Connect) -> Self {
+    /// `silence`: how long a connection may say nothing, not even to a ping, before it is given up.
+    pub(crate) fn new(
+        cluster_id: u64,
+        member_id: u64,
+        connect: Connect,
+        silence: Duration,
+    ) -> Self {
         Self {
             cluster_id,
             member_id,
             connect,
+            silence,
             peers: Mutex::default(),
         }
     }
@@ -119,24 +127,28 @@ impl Peers {
 
     fn client(&self, id: u64, urls: &Arc<ArcSwap<Vec<String>>>) -> Client {
         let identity = Identity::new(self.cluster_id, self.member_id, id);
-        PeerClient::with_interceptor(channel(self.connect.clone(), urls.clone()), identity)
+        let channel = channel(self.connect.clone(), urls.clone(), self.silence);
+        PeerClient::with_interceptor(channel, identity)
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX)
     }
 }
 
 /// A stub for a member whose id is not known yet.
-pub(crate) fn stranger(connect: Connect, url: String) -> PeerClient<Channel> {
-    PeerClient::new(channel(connect, Arc::new(ArcSwap::from_pointee(vec![url]))))
+pub(crate) fn stranger(connect: Connect, url: String, silence: Duration) -> PeerClient<Channel> {
+    let urls = Arc::new(ArcSwap::from_pointee(vec![url]));
+    PeerClient::new(channel(connect, urls, silence))
 }
 
-fn channel(connect: Connect, urls: Arc<ArcSwap<Vec<String>>>) -> Channel {
+fn channel(connect: Connect, urls: Arc<ArcSwap<Vec<String>>>, silence: Duration) -> Channel {
     // The address is the connector's business; the endpoint needs some authority.
     Endpoint::from_static("http://peer.metastore")
         .tcp_nodelay(true)
         .connect_timeout(Duration::from_secs(1))
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
+        // A ping after a fifth of it, the rest for its answer.
+        .http2_keep_alive_interval(silence / 5)
+        .keep_alive_timeout(silence / 5 * 4)
+        .keep_alive_while_idle(true)
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(32 << 20)
         .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
@@ -214,6 +226,53 @@ impl Interceptor for Doorkeeper {
                 self.member_id
             ))),
             _ => Ok(request),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Instant;
+
+    use metastore_proto::peerpb::HelloRequest;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// A member that takes what is sent and never says a word, not even to a ping.
+    fn silent(connections: Arc<AtomicUsize>) -> Connect {
+        Arc::new(move |_| {
+            let connections = connections.clone();
+            Box::pin(async move {
+                let (here, mut there) = tokio::io::duplex(1 << 16);
+                connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut sink = vec![0; 4096];
+                    while there.read(&mut sink).await.is_ok_and(|bytes| bytes > 0) {}
+                });
+                Ok(Box::new(here) as Box<dyn PeerStream>)
+            })
+        })
+    }
+
+    /// `--raft-read-timeout`.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_silent_for_too_long_is_given_up() {
+        for silence in [5, 20].map(Duration::from_secs) {
+            let connections = Arc::new(AtomicUsize::new(0));
+            let connect = silent(connections.clone());
+            let mut client = stranger(connect, "http://nobody".to_owned(), silence);
+            let (clock, since) = (tokio::time::Instant::now(), Instant::now());
+            let answer = client.hello(HelloRequest::default()).await;
+            assert!(answer.is_err(), "nobody can have answered");
+            let took = clock.elapsed();
+            assert!(
+                took >= silence / 2 && took <= silence + Duration::from_secs(1),
+                "given up after {took:?} instead of {silence:?}"
+            );
+            assert!(since.elapsed() < silence, "the clock was not paused");
+            assert_eq!(connections.load(Ordering::Relaxed), 1);
         }
     }
 }

@@ -51,10 +51,16 @@ pub struct Options {
     pub log_directory: PathBuf,
     /// Bytes of log kept for followers that are behind.
     pub log_retention_bytes: u64,
+    /// Wait for the disk before anything is acknowledged (etcd: false with --unsafe-no-fsync).
+    pub fsync: bool,
     /// Refuse leader-disrupting elections by asking first.
     pub pre_vote: bool,
     /// Opens streams to other members.
     pub connect: Connect,
+    /// Silence after which a connection to another member is given up (etcd: --raft-read-timeout).
+    pub peer_silence: Duration,
+    /// An entry that takes longer to apply is logged (etcd: --warning-apply-duration).
+    pub slow_apply: Duration,
     /// Facts about this member for its peers.
     pub identity: Arc<dyn Identity>,
     /// The clock of leases.
@@ -105,15 +111,25 @@ impl Raft {
         runtime: Handle,
     ) -> Result<Self, StartError> {
         let directory = Arc::new(directory);
-        let log = LogStore::open(wal::Options::new(options.log_directory.clone()))?;
+        let log = LogStore::open(wal::Options {
+            fsync: options.fsync,
+            ..wal::Options::new(options.log_directory.clone())
+        })?;
         let applied = machine.applied().map_or(0, |at| at.index + 1);
         let shared = Arc::new(Shared::new(options.member_id, applied));
         let peers = Arc::new(Peers::new(
             options.cluster_id,
             options.member_id,
             options.connect.clone(),
+            options.peer_silence,
         ));
-        let adapter = Adapter::new(machine, store.clone(), shared.clone(), directory.clone());
+        let adapter = Adapter::new(
+            machine,
+            store.clone(),
+            shared.clone(),
+            directory.clone(),
+            options.slow_apply,
+        );
         let config =
             Arc::new(config(&options).map_err(|error| StartError::Other(error.to_string()))?);
         let network = NetworkFactory {
@@ -207,7 +223,8 @@ impl Raft {
             .filter(|(id, _)| **id != options.member_id)
         {
             for url in &node.peer_urls {
-                let mut client = stranger(options.connect.clone(), url.clone());
+                let mut client =
+                    stranger(options.connect.clone(), url.clone(), options.peer_silence);
                 let question = peerpb::HelloRequest {
                     cluster_id: options.cluster_id,
                     member_id: options.member_id,

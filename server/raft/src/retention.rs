@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A flush is due after so many bytes of log, or after the state was dirty for so long.
 const FLUSH_BYTES: u64 = 128 << 20;
 const FLUSH_AGE: Duration = Duration::from_secs(60);
-/// Entries kept in any case, for a follower that is a moment behind.
+/// Entries kept for a follower that is a moment behind, within the bound of bytes.
 const ENTRIES_KEPT: u64 = 10_000;
 
 /// Bounds of what is kept.
@@ -74,10 +74,12 @@ async fn purge(
         tracing::warn!("the state could not be flushed in time; the log is kept");
         return;
     }
-    let mut upto = applied.saturating_sub(ENTRIES_KEPT);
-    if log.bytes_kept() < retention.log_bytes_max {
-        upto = upto.min(slowest_follower(group).unwrap_or(upto));
-    }
+    let recent = applied.saturating_sub(ENTRIES_KEPT);
+    let needless = recent.min(slowest_follower(group).unwrap_or(recent));
+    let beyond_bound = log
+        .purge_point(retention.log_bytes_max)
+        .map_or(0, |index| applied.min(index + 1));
+    let upto = needless.max(beyond_bound);
     if upto == 0 || receiver.is_busy() {
         return;
     }

@@ -97,6 +97,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// How long something that nobody waits for (committed, purged) may wait for a record to go with.
     pub lazy_delay: Duration,
+    /// Wait for the disk before anything counts as durable. Without it a power cut loses what was acknowledged.
+    pub fsync: bool,
     /// See [`OnSync`].
     pub on_sync: Option<OnSync>,
     /// See [`OnSpace`].
@@ -115,6 +117,7 @@ impl Options {
             record_bytes: 8 << 20,
             reserve_bytes: 64 << 20,
             lazy_delay: Duration::from_secs(1),
+            fsync: true,
             on_sync: None,
             on_space: None,
         }

@@ -13,8 +13,6 @@ use crate::logging::Note;
 use crate::tls::{self, TlsOptions};
 
 const DEFAULT_QUOTA: u64 = 2 << 30;
-const DEFAULT_COMPACTION_BATCH: usize = 1000;
-const DEFAULT_COMPACTION_SLEEP: Duration = Duration::from_millis(10);
 const DEFAULT_WATCH_PROGRESS: Duration = Duration::from_secs(600);
 const DEFAULT_WARNING_UNARY: Duration = Duration::from_millis(300);
 /// etcd raises shorter timeouts of its connections to this.
@@ -54,9 +52,8 @@ pub(super) fn build(
                 values.text("auto-compaction-mode"),
                 values.text("auto-compaction-retention"),
             )?,
-            batch_limit: above_zero(values.signed("compaction-batch-limit"))
-                .unwrap_or(DEFAULT_COMPACTION_BATCH),
-            sleep_interval: positive("compaction-sleep-interval", DEFAULT_COMPACTION_SLEEP),
+            batch_limit: above_zero(values.signed("compaction-batch-limit")),
+            sleep_interval: values.duration("compaction-sleep-interval").positive(),
         },
         checks: Checks {
             corrupt_interval: values.duration("corrupt-check-time").positive(),

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::{AutoCompaction, Invalid};
+use metastore_node::AutoCompaction;
+
+use super::Invalid;
 use crate::duration::GoDuration;
 
 const HOUR: i64 = 3_600_000_000_000;

@@ -45,15 +45,30 @@ const fn gate(
 /// Every gate, in the order of their names.
 pub const GATES: [Gate; 11] = [
     gate("AllAlpha", Stage::Alpha, false, None),
-    gate("AllBeta", Stage::Beta, false, None),
-    gate("CompactHashCheck", Stage::Alpha, false, None),
+    gate(
+        "AllBeta",
+        Stage::Beta,
+        false,
+        Some("none of the beta gates has an effect"),
+    ),
+    gate(
+        "CompactHashCheck",
+        Stage::Alpha,
+        false,
+        Some("this version does not compare the members' data by itself"),
+    ),
     gate(
         "FastLeaseKeepAlive",
         Stage::Beta,
         true,
         Some("a keepalive never waits for the applied index"),
     ),
-    gate("InitialCorruptCheck", Stage::Alpha, false, None),
+    gate(
+        "InitialCorruptCheck",
+        Stage::Alpha,
+        false,
+        Some("this version does not compare the members' data by itself"),
+    ),
     gate("LeaseCheckpoint", Stage::Alpha, false, None),
     gate(
         "LeaseCheckpointPersist",

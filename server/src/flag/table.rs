@@ -22,6 +22,10 @@ const NO_DISCOVERY: Effect = Unsupported(
 const PART_OF_DISCOVERY: Effect =
     NoEffect("it belongs to discovery, by which this version does not bootstrap");
 const NO_TRACING: Effect = NoEffect("spans are not exported");
+const NO_MEMBER_CHANGES: Effect = NoEffect("this version does not change the members of a cluster");
+const NO_AUTH: Effect = NoEffect("this version has no users");
+const NO_HASH_CHECKS: Effect =
+    NoEffect("this version does not compare the members' data by itself");
 const RETAINED_BY_BYTES: Effect =
     NoEffect("the log is bounded by --raft-log-retention-bytes instead");
 
@@ -98,14 +102,14 @@ pub const FLAGS: &[Flag] = {
         flag(Member, "max-txn-ops", UINT, "128", Config, Effective, "Most operations in one transaction."),
         flag(Member, "max-request-bytes", UINT, "1572864", Config, Effective, "Largest request of a client, in bytes."),
         flag(Member, "max-concurrent-streams", Kind::Unsigned32, "4294967295", Config, Effective, "Most streams that a client may have open at a time on one connection."),
-        flag(Member, "grpc-keepalive-min-time", Kind::Duration, "5s", Config, Effective, "Shortest time between two pings of a client."),
+        flag(Member, "grpc-keepalive-min-time", Kind::Duration, "5s", Config, NoEffect("every ping is answered, however soon it comes"), "Shortest time between two pings of a client."),
         flag(Member, "grpc-keepalive-interval", Kind::Duration, "2h0m0s", Config, Effective, "Time between two pings of the server on a silent connection; 0 turns them off."),
         flag(Member, "grpc-keepalive-timeout", Kind::Duration, "20s", Config, Effective, "How long the server waits for the answer to its ping; 0 turns pings off."),
         flag(Member, "socket-reuse-port", Kind::Bool, "false", SocketOptions("reuse-port"), Effective, "Set SO_REUSEPORT on listeners."),
-        flag(Member, "socket-reuse-address", Kind::Bool, "false", SocketOptions("reuse-address"), Effective, "Set SO_REUSEADDR on listeners; MetaStore always does, so a restart never waits for TIME_WAIT."),
-        flag(Member, "enable-grpc-gateway", Kind::Bool, "true", Config, Effective, "Serve JSON over HTTP under /v3."),
+        flag(Member, "socket-reuse-address", Kind::Bool, "false", SocketOptions("reuse-address"), NoEffect("every listener has it, so that a restart never waits for TIME_WAIT"), "Set SO_REUSEADDR on listeners."),
+        flag(Member, "enable-grpc-gateway", Kind::Bool, "true", Config, NoEffect("this version does not serve JSON"), "Serve JSON over HTTP under /v3."),
         flag(Member, "raft-read-timeout", Kind::Duration, "5s", FileKey::None, Effective, "Silence after which a connection of another member is given up; at least 5s."),
-        flag(Member, "raft-write-timeout", Kind::Duration, "5s", FileKey::None, Effective, "Time after which a write to another member is given up; at least 5s."),
+        flag(Member, "raft-write-timeout", Kind::Duration, "5s", FileKey::None, Effective, "Time after which a connection is given up whose other side does not take what was written; at least 5s."),
         flag(Member, "feature-gates", Kind::Gates, "", ConfigJson, Effective, "Gates to set, as A=true,B=false."),
         //
         flag(MetaStore, "storage-engine", Kind::OneOf(&["rocksdb", "memory"]), "rocksdb", Config, Effective, "Where the state is kept: rocksdb, or memory (durable by the log and its snapshots). A data folder keeps the engine it was created with."),
@@ -116,7 +120,7 @@ pub const FLAGS: &[Flag] = {
         //
         flag(Clustering, "initial-advertise-peer-urls", URLS, "http://localhost:2380", ConfigJson, Effective, "URLs under which other members reach this one."),
         flag(Clustering, "initial-cluster", Kind::Text, "default=http://localhost:2380", Config, Effective, "Members of a new cluster, as name=url,name=url."),
-        flag(Clustering, "initial-cluster-state", Kind::OneOf(&["new", "existing"]), "new", Config, Effective, "new for a new cluster, existing to join one; ignored where there is data."),
+        flag(Clustering, "initial-cluster-state", Kind::OneOf(&["new", "existing"]), "new", Config, Effective, "new for a new cluster, existing to join one, which this version refuses; ignored where there is data."),
         flag(Clustering, "initial-cluster-token", Kind::Text, "etcd-cluster", Config, Effective, "Token of the cluster: its id is made from it."),
         flag(Clustering, "advertise-client-urls", URLS, "http://localhost:2379", ConfigJson, Effective, "URLs under which clients reach this member."),
         flag(Clustering, "discovery-token", Kind::Text, "", Discovery("token"), NO_DISCOVERY, "Discovery: token of the cluster."),
@@ -135,7 +139,7 @@ pub const FLAGS: &[Flag] = {
         flag(Clustering, "discovery-fallback", Kind::OneOf(&["exit", "proxy"]), "exit", FileKey::None, PART_OF_DISCOVERY, "What to do when discovery fails: exit."),
         flag(Clustering, "discovery-srv", Kind::Text, "", Config, NO_DISCOVERY, "DNS domain whose SRV records name the members."),
         flag(Clustering, "discovery-srv-name", Kind::Text, "", Config, NO_DISCOVERY, "Suffix of the service in those records."),
-        flag(Clustering, "strict-reconfig-check", Kind::Bool, "true", Config, Effective, "Refuse changes of membership that would cost the quorum."),
+        flag(Clustering, "strict-reconfig-check", Kind::Bool, "true", Config, NO_MEMBER_CHANGES, "Refuse changes of membership that would cost the quorum."),
         flag(Clustering, "pre-vote", Kind::Bool, "true", Config, Effective, "Ask before an election whether it could be won, so that a member that was cut off disturbs nobody when it returns."),
         flag(Clustering, "auto-compaction-retention", Kind::Text, "0", Config, Effective, "How much history automatic compaction keeps; 0 turns it off."),
         flag(Clustering, "auto-compaction-mode", Kind::Text, "periodic", Config, Effective, "periodic: the retention is a duration, in hours without a unit; revision: it is a number of revisions."),
@@ -143,9 +147,9 @@ pub const FLAGS: &[Flag] = {
         //
         flag(Security, "cert-file", Kind::Text, "", ClientSecurity("cert-file"), Effective, "Certificate of the client port, PEM; read again when it changes."),
         flag(Security, "key-file", Kind::Text, "", ClientSecurity("key-file"), Effective, "Key of that certificate, PEM; read again when it changes."),
-        flag(Security, "client-cert-auth", Kind::Bool, "false", ClientSecurity("client-cert-auth"), Effective, "Demand certificates of clients; with authentication on, the common name is the user."),
-        flag(Security, "client-cert-file", Kind::Text, "", ClientSecurity("client-cert-file"), Effective, "Certificate that the server shows when it is a client of itself."),
-        flag(Security, "client-key-file", Kind::Text, "", ClientSecurity("client-key-file"), Effective, "Key of that certificate."),
+        flag(Security, "client-cert-auth", Kind::Bool, "false", ClientSecurity("client-cert-auth"), Effective, "Demand certificates of clients."),
+        flag(Security, "client-cert-file", Kind::Text, "", ClientSecurity("client-cert-file"), NoEffect("a member is no client of itself"), "Certificate that the server shows when it is a client of itself."),
+        flag(Security, "client-key-file", Kind::Text, "", ClientSecurity("client-key-file"), NoEffect("a member is no client of itself"), "Key of that certificate."),
         flag(Security, "client-crl-file", Kind::Text, "", FileKey::None, Effective, "Revoked certificates of clients, DER or PEM; read again when it changes."),
         flag(Security, "client-cert-allowed-hostname", Kind::List, "", ClientSecurity("allowed-hostname"), Effective, "Host names or addresses, separated by commas, one of which a client's certificate must be valid for."),
         flag(Security, "trusted-ca-file", Kind::Text, "", ClientSecurity("trusted-ca-file"), Effective, "Authorities of clients' certificates, PEM; makes certificates of clients mandatory; read again when it changes."),
@@ -168,9 +172,9 @@ pub const FLAGS: &[Flag] = {
         flag(Security, "cors", Kind::Urls("*"), "*", ConfigJson, Effective, "Origins from which browsers may call, separated by commas; * for all."),
         flag(Security, "host-whitelist", Kind::Set, "*", ConfigJson, Effective, "Host names that HTTP requests without TLS may carry, separated by commas; * for all."),
         //
-        flag(Auth, "auth-token", Kind::Text, "simple", Config, Effective, "Type of tokens and its options: simple, or jwt,sign-method=...,pub-key=...,priv-key=...,ttl=...."),
-        flag(Auth, "bcrypt-cost", UINT, "10", Config, Effective, "Cost of hashing a password, between 4 and 31."),
-        flag(Auth, "auth-token-ttl", UINT, "300", Config, Effective, "Seconds for which a simple token lives."),
+        flag(Auth, "auth-token", Kind::Text, "simple", Config, NO_AUTH, "Type of tokens and its options: simple, or jwt,sign-method=...,pub-key=...,priv-key=...,ttl=...."),
+        flag(Auth, "bcrypt-cost", UINT, "10", Config, NO_AUTH, "Cost of hashing a password, between 4 and 31."),
+        flag(Auth, "auth-token-ttl", UINT, "300", Config, NO_AUTH, "Seconds for which a simple token lives."),
         //
         flag(Monitoring, "enable-pprof", Kind::Bool, "false", Config, NoEffect("the profiles of Go's runtime have no counterpart"), "Serve runtime profiles under /debug/pprof/."),
         flag(Monitoring, "metrics", Kind::Text, "basic", Config, Effective, "extensive adds histograms of gRPC's handling times."),
@@ -190,18 +194,18 @@ pub const FLAGS: &[Flag] = {
         flag(Tracing, "distributed-tracing-instance-id", Kind::Text, "", Config, NO_TRACING, "Name of the instance in spans."),
         flag(Tracing, "distributed-tracing-sampling-rate", INT, "0", Config, NO_TRACING, "Spans taken out of a million."),
         //
-        flag(Features, "corrupt-check-time", Kind::Duration, "0s", Config, Effective, "Time between two checks that all members hold the same data; 0 turns them off."),
-        flag(Features, "compact-hash-check-time", Kind::Duration, "1m0s", Config, Effective, "Time between two checks of the hashes at the last compaction, with the gate CompactHashCheck."),
-        flag(Features, "compaction-batch-limit", INT, "0", Config, Effective, "Most revisions that one step of compaction removes; 0 means 1000."),
-        flag(Features, "compaction-sleep-interval", Kind::Duration, "0s", Config, Effective, "Pause between two steps of compaction; 0 means 10ms."),
+        flag(Features, "corrupt-check-time", Kind::Duration, "0s", Config, NO_HASH_CHECKS, "Time between two checks that all members hold the same data; 0 turns them off."),
+        flag(Features, "compact-hash-check-time", Kind::Duration, "1m0s", Config, NO_HASH_CHECKS, "Time between two checks of the hashes at the last compaction, with the gate CompactHashCheck."),
+        flag(Features, "compaction-batch-limit", INT, "0", Config, Effective, "Most revisions that one step of compaction looks at; 0 means 256."),
+        flag(Features, "compaction-sleep-interval", Kind::Duration, "0s", Config, Effective, "Pause between two steps of compaction; 0 means 1ms."),
         flag(Features, "watch-progress-notify-interval", Kind::Duration, "0s", Config, Effective, "Time between two notices of progress to a watch that asked for them; 0 means 10m."),
-        flag(Features, "warning-apply-duration", Kind::Duration, "100ms", Config, Effective, "A request that takes longer to apply is logged."),
+        flag(Features, "warning-apply-duration", Kind::Duration, "100ms", Config, Effective, "A read, or an entry of the log, that takes longer is logged."),
         flag(Features, "bootstrap-defrag-threshold-megabytes", UINT, "0", Config, NO_BBOLT, "Megabytes to be freed for which etcd defragments at its start."),
-        flag(Features, "max-learners", INT, "1", Config, Effective, "Most learners in the cluster."),
+        flag(Features, "max-learners", INT, "1", Config, NO_MEMBER_CHANGES, "Most learners in the cluster."),
         flag(Features, "downgrade-check-time", Kind::Duration, "5s", Config, NoEffect("there is no downgrade of the storage version"), "Time between two checks whether a downgrade is done."),
         flag(Features, "snapshot-catchup-entries", UINT64, "5000", Config, RETAINED_BY_BYTES, "Entries that etcd keeps for a member that is behind."),
         //
-        flag(Unsafe, "force-new-cluster", Kind::Bool, "false", Config, Effective, "Make a cluster of one member out of this member's data."),
+        flag(Unsafe, "force-new-cluster", Kind::Bool, "false", Config, Unsupported("this version cannot make a cluster of one out of a member of many"), "Make a cluster of one member out of this member's data."),
         flag(Unsafe, "unsafe-no-fsync", Kind::Bool, "false", Config, Effective, "Never wait for the disk. Loses data at a power cut."),
         //
         flag(Member, "config-file", Kind::Text, "", FileKey::None, Effective, "YAML file with all settings; flags and environment are ignored beside it."),

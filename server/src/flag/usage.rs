@@ -154,12 +154,25 @@ pub fn markdown() -> String {
     text
 }
 
+/// The list of flags without effect of `docs/en/limitations.md`: all that change nothing, each with the reason.
+pub fn markdown_without_effect() -> String {
+    let mut text = String::from("| flag | why |\n|---|---|\n");
+    for flag in FLAGS.iter().filter(|flag| flag.section != Section::Ignored) {
+        if let Effect::NoEffect(reason) = flag.effect {
+            let _ = writeln!(text, "| `--{}` | {reason} |", flag.name);
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const DOCUMENT: &str = include_str!("../../../docs/en/configuration.md");
     const CHINESE: &str = include_str!("../../../docs/zh/configuration.md");
+    const LIMITATIONS: &str = include_str!("../../../docs/en/limitations.md");
+    const CHINESE_LIMITATIONS: &str = include_str!("../../../docs/zh/limitations.md");
 
     #[test]
     fn help_shows_every_flag_but_the_ignored() {
@@ -170,28 +183,49 @@ mod tests {
         }
     }
 
-    /// `METASTORE_UPDATE_DOCS=1` writes the tables into the document instead.
-    #[test]
-    fn the_document_holds_the_table_of_flags() {
-        let (start, end) = (
-            "<!-- flags: generated from server/src/flag/table.rs -->\n\n",
-            "\n<!-- end of flags -->",
-        );
-        let wanted = markdown();
-        let (before, rest) = DOCUMENT
-            .split_once(start)
-            .expect("the mark before the flags");
-        let (found, after) = rest.split_once(end).expect("the mark behind the flags");
+    /// Compares what stands between two marks of a document; `METASTORE_UPDATE_DOCS=1` writes it there instead.
+    fn compare(name: &str, document: &str, marks: (&str, &str), wanted: &str) {
+        let (start, end) = (format!("{}\n\n", marks.0), format!("\n{}", marks.1));
+        let (before, rest) = document.split_once(&start).expect("the mark before");
+        let (found, after) = rest.split_once(&end).expect("the mark behind");
         if std::env::var_os("METASTORE_UPDATE_DOCS").is_some() {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/en/configuration.md");
+            let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
             std::fs::write(path, format!("{before}{start}{wanted}{end}{after}"))
                 .expect("writing the document");
             return;
         }
         assert!(
             found == wanted,
-            "run this test with METASTORE_UPDATE_DOCS=1"
+            "{name}: run this test with METASTORE_UPDATE_DOCS=1"
         );
+    }
+
+    #[test]
+    fn the_documents_hold_the_tables_of_flags() {
+        let marks = (
+            "<!-- flags: generated from server/src/flag/table.rs -->",
+            "<!-- end of flags -->",
+        );
+        compare("en/configuration.md", DOCUMENT, marks, &markdown());
+        let wanted = markdown_without_effect();
+        compare("en/limitations.md", LIMITATIONS, marks, &wanted);
+    }
+
+    #[test]
+    fn the_chinese_list_of_flags_without_effect_is_the_same() {
+        let names = |text: &'static str| -> Vec<&str> {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("| `--")?.split('`').next())
+                .collect()
+        };
+        let idle: Vec<_> = FLAGS
+            .iter()
+            .filter(|flag| flag.section != Section::Ignored)
+            .filter(|flag| matches!(flag.effect, Effect::NoEffect(_)))
+            .map(|flag| flag.name)
+            .collect();
+        assert_eq!(names(LIMITATIONS), idle);
+        assert_eq!(names(CHINESE_LIMITATIONS), idle);
     }
 
     #[test]

@@ -43,9 +43,14 @@ struct Stored {
 }
 
 impl Identity {
+    /// Whether there is data to start from.
+    pub(super) fn is_settled(config: &Config) -> bool {
+        file_of(config).exists()
+    }
+
     /// Reads what was kept, or computes it from the flags and keeps it.
     pub(super) fn settle(config: &Config) -> Result<Self, Error> {
-        let path = config.data.directory.join("member").join(FILE);
+        let path = file_of(config);
         let failed = |error| Error::File {
             path: path.clone(),
             error,
@@ -85,6 +90,10 @@ impl Identity {
             founders,
         })
     }
+}
+
+fn file_of(config: &Config) -> PathBuf {
+    config.data.directory.join("member").join(FILE)
 }
 
 fn read(path: &Path) -> io::Result<Option<Identity>> {

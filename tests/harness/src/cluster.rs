@@ -31,6 +31,8 @@ pub struct Spec {
     pub client_tls: bool,
     /// Whether the members speak TLS to each other, with certificates of the same authority.
     pub peer_tls: bool,
+    /// Whether the members speak TLS to each other with certificates that they make themselves.
+    pub peer_auto_tls: bool,
 }
 
 impl Spec {
@@ -44,6 +46,7 @@ impl Spec {
             environment,
             client_tls: false,
             peer_tls: false,
+            peer_auto_tls: false,
         }
     }
 
@@ -110,7 +113,8 @@ impl Cluster {
             )
         };
         let (first, second) = ports.split_at(spec.size);
-        let peers: Vec<String> = first.iter().map(|port| url(spec.peer_tls, port)).collect();
+        let peer_tls = spec.peer_tls || spec.peer_auto_tls;
+        let peers: Vec<String> = first.iter().map(|port| url(peer_tls, port)).collect();
         let clients: Vec<String> = second
             .iter()
             .map(|port| url(spec.client_tls, port))
@@ -146,6 +150,9 @@ impl Cluster {
                 if spec.peer_tls {
                     flags.extend(identity.peer_flags(authority));
                 }
+            }
+            if spec.peer_auto_tls {
+                flags.push("--peer-auto-tls".into());
             }
             flags.extend(spec.flags.iter().cloned());
             members.push(Member {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 const CONNECTION: [&str; 4] = ["date", "content-length", "transfer-encoding", "connection"];
@@ -49,6 +50,37 @@ pub async fn request(url: &str, path: &str, method: &str, body: &str) -> Result<
         .send_request(request)
         .await
         .with_context(|| format!("{method} {url}{path}"))?;
+    let answer = read(response).await?;
+    connection.abort();
+    Ok(answer)
+}
+
+/// `GET <url><path>` over HTTP/2 without TLS, by prior knowledge.
+pub async fn get_over_http2(url: &str, path: &str) -> Result<Answer> {
+    let host = url.trim_start_matches("http://");
+    let stream = TcpStream::connect(host)
+        .await
+        .with_context(|| format!("connecting to {url}"))?;
+    let executor = TokioExecutor::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
+            .await
+            .context("speaking HTTP/2")?;
+    let connection = tokio::spawn(connection);
+    let request = Request::builder()
+        .uri(format!("{url}{path}"))
+        .body(Full::new(Bytes::new()))
+        .context("building a request")?;
+    let response = sender
+        .send_request(request)
+        .await
+        .with_context(|| format!("GET {url}{path} over HTTP/2"))?;
+    let answer = read(response).await?;
+    connection.abort();
+    Ok(answer)
+}
+
+async fn read(response: Response<Incoming>) -> Result<Answer> {
     let status = response.status().as_u16();
     let mut headers = BTreeMap::new();
     for (name, value) in response.headers() {
@@ -65,7 +97,6 @@ pub async fn request(url: &str, path: &str, method: &str, body: &str) -> Result<
         .await
         .context("reading the body")?
         .to_bytes();
-    connection.abort();
     Ok(Answer {
         status,
         headers,

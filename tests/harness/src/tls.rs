@@ -3,12 +3,20 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber,
 };
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The next certificate's serial number.
+static SERIAL: AtomicU64 = AtomicU64::new(1000);
 
 /// A certificate authority with its files.
 #[derive(Debug)]
@@ -30,6 +38,8 @@ pub struct Identity {
     pub certificate_file: PathBuf,
     /// The file that holds the key.
     pub key_file: PathBuf,
+    /// The certificate's serial number.
+    pub serial: u64,
 }
 
 impl Authority {
@@ -70,6 +80,9 @@ impl Authority {
     pub fn issue(&self, common_name: &str, hosts: &[&str]) -> Result<Identity> {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).context("a certificate's names")?;
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.distinguished_name = DistinguishedName::new();
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
@@ -88,11 +101,41 @@ impl Authority {
             key: key.serialize_pem(),
             certificate_file: self.folder.join(format!("{common_name}.crt")),
             key_file: self.folder.join(format!("{common_name}.key")),
+            serial,
         };
         fs::write(&identity.certificate_file, &identity.certificate)
             .context("writing a certificate")?;
         fs::write(&identity.key_file, &identity.key).context("writing a key")?;
         Ok(identity)
+    }
+
+    /// Writes the list of revoked certificates (DER) to `file`.
+    pub fn revoke(&self, revoked: &[&Identity], file: &Path) -> Result<()> {
+        let now = SystemTime::now();
+        let revoked = revoked.iter().map(|identity| RevokedCertParams {
+            serial_number: SerialNumber::from(identity.serial),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let list = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: (now + DAY).into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&issuer).context("signing a list")?;
+        fs::write(file, list.der()).context("writing a list")
+    }
+
+    /// Lets `file` hold the certificates of this authority and of `others`.
+    pub fn write_with(&self, others: &[&Self], file: &Path) -> Result<()> {
+        let others = others.iter().map(|other| other.pem.as_str());
+        let text: String = others.chain([self.pem.as_str()]).collect();
+        fs::write(file, text).context("writing authorities")
     }
 }
 

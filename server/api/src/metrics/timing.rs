@@ -1,7 +1,7 @@
 //! How long requests take, by what they do.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
 
@@ -67,12 +67,14 @@ impl Timing {
         Ok(timing)
     }
 
-    /// A request of this kind that began at `since` has its answer.
-    pub fn request(&self, kind: RequestKind, success: bool, since: Instant) {
+    /// A request of this kind that began at `since` has its answer; returns how long that took.
+    pub fn request(&self, kind: RequestKind, success: bool, since: Instant) -> Duration {
         let labels = || [KINDS[kind as usize].1, SUCCESS[usize::from(success)]];
         let known = &self.known_requests[kind as usize][usize::from(success)];
         let histogram = known.get_or_init(|| self.requests.with_label_values(&labels()));
-        histogram.observe(since.elapsed().as_secs_f64());
+        let took = since.elapsed();
+        histogram.observe(took.as_secs_f64());
+        took
     }
 
     /// The store was asked for a range at `since` and has answered.

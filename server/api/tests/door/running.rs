@@ -80,6 +80,7 @@ fn door_options() -> Options {
         extensive_metrics: false,
         election_timeout: Duration::from_millis(200),
         slow_request: Duration::from_millis(300),
+        slow_read: Duration::from_millis(100),
         watch_progress_interval: Duration::from_secs(600),
         access: AccessControl::default(),
         command_line: vec!["metastore".to_owned()],
@@ -106,6 +107,10 @@ fn node_options(directory: &std::path::Path) -> metastore_node::Options {
         election: Duration::from_millis(200),
         pre_vote: true,
         log_retention_bytes: 1 << 30,
+        fsync: true,
+        peer_silence: Duration::from_secs(5),
+        slow_apply: Duration::from_millis(100),
+        auto_compaction: None,
         limits: Limits {
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,

@@ -158,6 +158,9 @@ impl<E: Entry> Writer<E> {
     }
 
     fn sync(&self) -> Result<(), Error> {
+        if !self.shared.options.fsync {
+            return Ok(());
+        }
         let before = Instant::now();
         self.cursor.segment.sync()?;
         let took = before.elapsed();

@@ -39,6 +39,23 @@ fn one_appender_costs_one_sync_per_entry() {
     assert!(metrics.bytes >= 50 * 900);
 }
 
+/// `--unsafe-no-fsync`.
+#[test]
+fn without_fsync_nothing_waits_for_the_disk_and_everything_can_be_read_back() {
+    let directory = directory();
+    let mut options = options(directory.path());
+    options.fsync = false;
+    let log = Log::open(options.clone()).unwrap();
+    for index in 0..50 {
+        append(&log, vec![item(1, index, 900)]);
+    }
+    let metrics = log.metrics();
+    assert_eq!((metrics.syncs, metrics.records), (0, 50));
+    drop(log);
+    let log = Log::open(options).unwrap();
+    assert_eq!(log.read(0..50).unwrap().len(), 50);
+}
+
 #[test]
 fn what_queues_during_a_sync_goes_with_one_more() {
     let directory = directory();

@@ -181,3 +181,20 @@ fn the_metrics_listener_serves_metrics_and_health() -> Result<()> {
         )
     })
 }
+
+#[test]
+fn calls_and_pages_share_the_port_in_both_versions_of_http() -> Result<()> {
+    check_with(&Setup::single(), async |t| {
+        t.put(put("a", "1")).await?;
+        for path in ["/health", "/version", "/livez", "/nothing"] {
+            let old = metastore_harness::get(t.url(), path).await?;
+            let new = metastore_harness::get_over_http2(t.url(), path).await?;
+            expect(path, (new.status, &new.body), (old.status, &old.body))?;
+            t.record(
+                format!("GET {path}"),
+                format!("{} {}", new.status, new.body),
+            );
+        }
+        Ok(())
+    })
+}

@@ -6,6 +6,7 @@ mod compaction;
 mod delete;
 mod differential;
 mod etcdctl;
+mod flags;
 mod http;
 mod kubernetes;
 mod lease;

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Form and lints of the whole workspace: rustfmt and clippy without a warning.
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+
+for component in fmt clippy; do
+  cargo "$component" --version >/dev/null 2>&1 && continue
+  say "cargo $component is not here; adding it with rustup"
+  rustup component add rustfmt clippy >&2 || die "please add it: rustup component add rustfmt clippy"
+done
+cd "$root"
+cargo fmt --all --check
+scripts/cargo.sh clippy --workspace --all-targets --locked -- -D warnings
+echo "form and lints hold"
