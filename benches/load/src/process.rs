@@ -1,7 +1,6 @@
 //! What a process has cost: CPU time, memory, syscalls of one kind, from /proc.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -55,9 +54,4 @@ pub(crate) fn disk_bytes(directory: &std::path::Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
-}
-
-/// A duration as microseconds, for tables.
-pub(crate) fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
 }

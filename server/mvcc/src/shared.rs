@@ -20,11 +20,16 @@ use crate::revision::Revision;
 use crate::size::{EMPTY_STORE_BYTES, revision_bytes};
 use crate::{Error, Event, Health, Options};
 
+/// Hears of each new revision.
+type OnCommit = Arc<dyn Fn(i64) + Send + Sync>;
+/// Hears of each change of the store's health.
+type OnHealth = Arc<dyn Fn(&Health) + Send + Sync>;
+
 /// Those who want to be told. They outlive a replacement of the store's content.
 #[derive(Default)]
 pub(crate) struct Listeners {
-    pub(crate) commit: RwLock<Vec<Arc<dyn Fn(i64) + Send + Sync>>>,
-    pub(crate) health: RwLock<Vec<Arc<dyn Fn(&Health) + Send + Sync>>>,
+    pub(crate) commit: RwLock<Vec<OnCommit>>,
+    pub(crate) health: RwLock<Vec<OnHealth>>,
 }
 
 /// Everything of one store.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::{ArcSwap, Guard};
-use metastore_engine::{Engine, Space, View};
+use metastore_engine::{Engine, Space, View, Visit};
 use parking_lot::RwLock;
 
 use crate::compaction::{self, Compaction};
@@ -153,11 +153,7 @@ impl Store {
     }
 
     /// The rows of the key space `System` whose name starts with `prefix`, in order, as the engine holds them.
-    pub fn scan_system(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
+    pub fn scan_system(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), Error> {
         self.shared()
             .engine
             .scan(Space::System, prefix, None, &mut |name, value| {

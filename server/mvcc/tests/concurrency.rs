@@ -1,5 +1,7 @@
 //! Readers, compactions and a writer at once: what a reader gets is always of one revision.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

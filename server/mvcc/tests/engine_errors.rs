@@ -1,5 +1,7 @@
 //! What happens when the engine cannot write: commits and reads go on up to the bound, nothing is lost.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
 mod recording;
 
 use std::io::ErrorKind;

@@ -1,5 +1,7 @@
 //! The hash against etcd's own, taken from etcd 3.7.3 (`etcdctl endpoint hashkv --rev`) for the same history.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
 use std::time::Duration;
 
 use metastore_engine::{Kind, open};

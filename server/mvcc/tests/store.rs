@@ -1,5 +1,7 @@
 //! The store from outside: the plain cases, one at a time.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
 use std::sync::Arc;
 
 use metastore_engine::{Kind, open};
@@ -243,7 +245,7 @@ fn values_beyond_the_cache_are_read_from_the_engine() {
         let (store, mut writer) = Store::open(engine, options).unwrap();
         for number in 0..10 {
             let mut txn = writer.begin();
-            txn.put(&format!("k{number}"), vec![b'x'; 1000], 0);
+            txn.put(format!("k{number}"), vec![b'x'; 1000], 0);
             txn.commit();
         }
         store.flush().unwrap();

@@ -203,7 +203,7 @@ impl Peer for PeerService {
             true => self.leases.remaining(request.into_inner().id),
             false => return Ok(Response::new(peerpb::LeaseRemainingResponse::default())),
         };
-        let remaining = answer.map_or(0, |left| whole_seconds(left));
+        let remaining = answer.map_or(0, whole_seconds);
         Ok(Response::new(peerpb::LeaseRemainingResponse {
             leader: true,
             found: answer.is_some(),

@@ -349,7 +349,10 @@ fn rows_to_batch(mut rows: &[u8]) -> Result<Batch, Status> {
     Ok(batch)
 }
 
-fn row(rows: &[u8]) -> Option<(Space, &[u8], &[u8], &[u8])> {
+/// Space, key and value of the first row, and the rows behind it.
+type Row<'r> = (Space, &'r [u8], &'r [u8], &'r [u8]);
+
+fn row(rows: &[u8]) -> Option<Row<'_>> {
     let (&number, rows) = rows.split_first()?;
     let (key_length, rows) = rows.split_first_chunk::<4>()?;
     let (value_length, rows) = rows.split_first_chunk::<4>()?;

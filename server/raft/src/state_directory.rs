@@ -123,7 +123,7 @@ impl StateDirectory {
 }
 
 /// An engine that is being filled.
-pub struct Staged {
+pub(crate) struct Staged {
     number: u64,
     /// The engine.
     pub(crate) engine: Arc<dyn Engine>,
@@ -153,7 +153,7 @@ fn remove_others(path: &Path, keep: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use metastore_engine::{Batch, Read, Space};
+    use metastore_engine::{Batch, Space};
 
     #[test]
     fn a_promoted_state_is_the_one_opened_next() {

@@ -44,7 +44,10 @@ fn write_buffer_bytes(folder: &Path) -> Result<u64> {
         .lines()
         .rfind(|line| line.trim_start().starts_with("write_buffer_size="))
         .context("no size of a write buffer")?;
-    Ok(line.trim().trim_start_matches("write_buffer_size=").parse()?)
+    Ok(line
+        .trim()
+        .trim_start_matches("write_buffer_size=")
+        .parse()?)
 }
 
 #[test]
@@ -56,7 +59,9 @@ fn the_memory_of_the_engine_is_what_the_flag_says() -> Result<()> {
             "--engine-memory-bytes=67108864",
         ] {
             let cluster = Cluster::start(&member(Engine::RocksDb, &[flag])).await?;
-            let state = cluster.members()[0].data_dir().join("member/state/1/rocksdb");
+            let state = cluster.members()[0]
+                .data_dir()
+                .join("member/state/1/rocksdb");
             sizes.push(write_buffer_bytes(&state)?);
         }
         ensure!(sizes[1] == 2 * sizes[0], "write buffers of {sizes:?} bytes");

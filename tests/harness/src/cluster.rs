@@ -142,18 +142,7 @@ impl Cluster {
                 &peers[index],
                 &initial.join(","),
             );
-            if let Some(authority) = &authority {
-                let identity = authority.issue(&name, &["localhost", "127.0.0.1"])?;
-                if spec.client_tls {
-                    flags.extend(identity.server_flags(authority));
-                }
-                if spec.peer_tls {
-                    flags.extend(identity.peer_flags(authority));
-                }
-            }
-            if spec.peer_auto_tls {
-                flags.push("--peer-auto-tls".into());
-            }
+            flags.extend(tls_flags(spec, authority.as_ref(), &name)?);
             flags.extend(spec.flags.iter().cloned());
             members.push(Member {
                 target: spec.target,
@@ -287,6 +276,23 @@ impl Drop for Cluster {
             );
         }
     }
+}
+
+fn tls_flags(spec: &Spec, authority: Option<&Authority>, name: &str) -> Result<Vec<OsString>> {
+    let mut flags = Vec::new();
+    if let Some(authority) = authority {
+        let identity = authority.issue(name, &["localhost", "127.0.0.1"])?;
+        if spec.client_tls {
+            flags.extend(identity.server_flags(authority));
+        }
+        if spec.peer_tls {
+            flags.extend(identity.peer_flags(authority));
+        }
+    }
+    if spec.peer_auto_tls {
+        flags.push("--peer-auto-tls".into());
+    }
+    Ok(flags)
 }
 
 fn own_flags(

@@ -1,5 +1,7 @@
 //! The whole store against a naive one, through random histories of writes, reads, compactions and restarts.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
 mod naive;
 #[path = "../recording/mod.rs"]
 mod recording;
