@@ -173,16 +173,18 @@ fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Optio
             quota_backend_bytes: config.limits.quota_backend_bytes.unwrap_or(0),
         },
         watch_progress_interval: config.watch_progress_interval,
-        lease_checkpoint_interval: config
-            .features
-            .enabled("LeaseCheckpoint")
-            .then_some(LEASE_CHECKPOINT),
+        lease_checkpoint_interval: lease_checkpoint_interval(config),
         versions: Versions {
             server: version::ETCD.to_owned(),
             metastore: version::METASTORE.to_owned(),
         },
         connect: connector(config)?,
     })
+}
+
+fn lease_checkpoint_interval(config: &Config) -> Option<Duration> {
+    let wanted = config.features.enabled("LeaseCheckpoint");
+    wanted.then_some(LEASE_CHECKPOINT)
 }
 
 fn store_options(config: &Config) -> metastore_mvcc::Options {
@@ -316,14 +318,29 @@ mod tests {
     use super::*;
     use crate::flag::command_line;
 
+    fn config(arguments: &[&str]) -> Config {
+        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
+        let line = command_line::parse(&arguments).expect("a command line");
+        let loaded = crate::config::load(line, &[], &mut Vec::new());
+        loaded.expect("a configuration").0
+    }
+
+    #[test]
+    fn the_gates_decide_about_checkpoints_and_the_address_to_dial_from() {
+        let peer = "--initial-advertise-peer-urls=http://10.0.0.9:2380";
+        let plain = config(&[peer]);
+        assert_eq!(lease_checkpoint_interval(&plain), None);
+        assert_eq!(plain.raft.local_address, None);
+        let gates = "--feature-gates=LeaseCheckpoint=true,SetMemberLocalAddr=true";
+        let gated = config(&[peer, gates]);
+        assert_eq!(lease_checkpoint_interval(&gated), Some(LEASE_CHECKPOINT));
+        let address = "10.0.0.9".parse().expect("an address");
+        assert_eq!(gated.raft.local_address, Some(address));
+    }
+
     #[test]
     fn the_store_has_the_bounds_of_the_flags() {
-        let bounds = |arguments: &[&str]| {
-            let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-            let line = command_line::parse(&arguments).expect("a command line");
-            let (config, _) = crate::config::load(line, &[], &mut Vec::new()).expect("accepted");
-            store_options(&config)
-        };
+        let bounds = |arguments: &[&str]| store_options(&config(arguments));
         // What the store does with it: `values_beyond_the_cache_are_read_from_the_engine` in metastore-mvcc.
         assert_eq!(bounds(&["--value-cache-bytes=7"]).value_cache_bytes, 7);
         let steps = bounds(&[

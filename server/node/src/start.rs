@@ -136,6 +136,12 @@ impl Node {
             let known = self.view().members();
             let me = known.get(self.inner.member_id);
             if me.is_some_and(|me| me.name == name && me.client_urls == client_urls) {
+                tracing::info!(
+                    local_member_id = format_args!("{:x}", self.inner.member_id),
+                    cluster_id = format_args!("{:x}", self.inner.cluster_id),
+                    client_urls = ?client_urls,
+                    "published local member to cluster through raft"
+                );
                 return;
             }
             let request = Request::MemberAttributes(attributes.clone());
@@ -227,12 +233,15 @@ fn first_id(member_id: u64) -> i64 {
 /// Turns raft's view of leadership into the member's status.
 async fn follow_status(node: Node, status: watch::Sender<Status>) {
     let mut leadership = node.inner.raft.watch_leadership();
+    let mut before = 0;
     loop {
         let Leadership {
             leader,
             term,
             is_learner,
         } = *leadership.borrow_and_update();
+        log_leader(node.inner.member_id, before, leader, term);
+        before = leader;
         status.send_replace(Status {
             member_id: node.inner.member_id,
             cluster_id: node.inner.cluster_id,
@@ -244,6 +253,20 @@ async fn follow_status(node: Node, status: watch::Sender<Status>) {
         if node.is_stopped() || leadership.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Who leads now, in the words of etcd's raft (`node.go`).
+fn log_leader(me: u64, before: u64, leader: u64, term: u64) {
+    match (before, leader) {
+        (before, leader) if before == leader => {}
+        (0, leader) => {
+            tracing::info!("raft.node: {me:x} elected leader {leader:x} at term {term}");
+        }
+        (before, 0) => tracing::info!("raft.node: {me:x} lost leader {before:x} at term {term}"),
+        (before, leader) => tracing::info!(
+            "raft.node: {me:x} changed leader from {before:x} to {leader:x} at term {term}"
+        ),
     }
 }
 

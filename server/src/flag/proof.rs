@@ -33,7 +33,7 @@ const PROOFS: &[Proof] = &[
     ("socket-reuse-port", FLAGS, "a_port_may_be_shared_where_the_flag_says_so"),
     ("raft-read-timeout", "server/raft/src/peers.rs", "a_connection_that_is_silent_for_too_long_is_given_up"),
     ("raft-write-timeout", "server/src/dial.rs", "a_member_is_reached_from_the_local_address"),
-    ("feature-gates", FLAGS, "other_members_are_dialled_from_the_advertised_address_with_the_gate"),
+    ("feature-gates", "server/src/serve.rs", "the_gates_decide_about_checkpoints_and_the_address_to_dial_from"),
     ("storage-engine", DISK, "a_data_folder_keeps_the_engine_it_was_made_with"),
     ("value-cache-bytes", "server/src/serve.rs", "the_store_has_the_bounds_of_the_flags"),
     ("engine-memory-bytes", DISK, "the_memory_of_the_engine_is_what_the_flag_says"),

@@ -163,6 +163,7 @@ fn three_members_make_their_own_certificates() -> Result<()> {
             authority: None,
             identity: None,
             versions: rustls::ALL_VERSIONS,
+            suite: None,
         };
         ensure!(
             speak(&url, "/version", anybody).await.is_ok(),

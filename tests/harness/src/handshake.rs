@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::http::{self, Answer};
 use crate::tls::{Authority, Identity};
 
 /// What a client offers.
@@ -27,6 +28,8 @@ pub struct Offer<'a> {
     pub identity: Option<&'a Identity>,
     /// Versions of TLS that it speaks.
     pub versions: &'a [&'static SupportedProtocolVersion],
+    /// The one cipher suite of TLS 1.2 that it offers, as `TLS_ECDHE_...`; all where this is none.
+    pub suite: Option<&'a str>,
 }
 
 impl<'a> Offer<'a> {
@@ -36,6 +39,7 @@ impl<'a> Offer<'a> {
             authority: Some(authority),
             identity,
             versions: rustls::ALL_VERSIONS,
+            suite: None,
         }
     }
 }
@@ -75,6 +79,18 @@ pub async fn speak(url: &str, path: &str, offer: Offer<'_>) -> Result<Spoken> {
         suite: format!("{:?}", suite.suite()),
         answer,
     })
+}
+
+/// Gets `path` over HTTP/2 and TLS.
+pub async fn get_over_http2(url: &str, path: &str, offer: Offer<'_>) -> Result<Answer> {
+    let socket = TcpStream::connect(url.trim_start_matches("https://")).await?;
+    let mut config = client_config(offer)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = ServerName::try_from("127.0.0.1").context("a name")?;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, socket)
+        .await?;
+    http::over_http2(stream, url, path).await
 }
 
 /// Takes one connection as a server that shows `identity` and demands a certificate of `authority`; the common name
@@ -127,7 +143,12 @@ fn pair(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKey
 }
 
 fn client_config(offer: Offer<'_>) -> Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
+    let mut provider = ring::default_provider();
+    if let Some(wanted) = offer.suite {
+        let named = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()) == wanted;
+        provider.cipher_suites.retain(named);
+    }
+    let provider = Arc::new(provider);
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(offer.versions)?;
     let builder = match offer.authority {

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 const CONNECTION: [&str; 4] = ["date", "content-length", "transfer-encoding", "connection"];
@@ -55,12 +56,11 @@ pub async fn request(url: &str, path: &str, method: &str, body: &str) -> Result<
     Ok(answer)
 }
 
-/// `GET <url><path>` over HTTP/2 without TLS, by prior knowledge.
-pub async fn get_over_http2(url: &str, path: &str) -> Result<Answer> {
-    let host = url.trim_start_matches("http://");
-    let stream = TcpStream::connect(host)
-        .await
-        .with_context(|| format!("connecting to {url}"))?;
+/// `GET <url><path>` over HTTP/2 on a connection that agrees to it.
+pub(crate) async fn over_http2<S>(stream: S, url: &str, path: &str) -> Result<Answer>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let executor = TokioExecutor::new();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))

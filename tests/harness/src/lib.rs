@@ -17,8 +17,8 @@ mod tls;
 
 pub use client::{Clients, connect, connect_tls};
 pub use cluster::{Cluster, Spec};
-pub use handshake::{Offer, Spoken, common_name, days_of, speak, who_dials};
-pub use http::{Answer, get, get_over_http2, request};
+pub use handshake::{Offer, Spoken, common_name, days_of, get_over_http2, speak, who_dials};
+pub use http::{Answer, get, request};
 pub use identity::{cluster_id, member_id};
 pub use member::{Engine, Member, Target};
 pub use paths::{metastore_binary, reference_binary};

@@ -24,6 +24,13 @@ pub(super) struct Directory {
     handle: File,
 }
 
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file would keep the lock for as long as a forked process has it open.
+        let _ = self.handle.unlock();
+    }
+}
+
 /// What is in a log's directory.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
