@@ -4,7 +4,7 @@ CARGO := scripts/cargo.sh
 
 SHELL := /bin/bash
 
-.PHONY: run build test directions scripts check unit conformance conformance-all bench clean
+.PHONY: run build test directions scripts documents check unit conformance conformance-all bench clean
 
 ## run: build and start a member on 127.0.0.1:2379 with data in ./default.etcd
 run:
@@ -16,7 +16,7 @@ build:
 	@. scripts/environment.sh && echo "$$CARGO_TARGET_DIR/release/metastore"
 
 ## test: every test that needs no cluster of Kubernetes
-test: directions scripts check unit conformance
+test: directions scripts documents check unit conformance
 
 ## directions: the walls between the rooms
 directions:
@@ -25,6 +25,10 @@ directions:
 ## scripts: what they do on machines that lack something
 scripts:
 	@scripts/test-scripts.sh
+
+## documents: both languages, and no dead link
+documents:
+	@scripts/check-documents.sh
 
 ## check: form and lints
 check:
