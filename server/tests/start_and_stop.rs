@@ -137,7 +137,10 @@ fn a_member_says_that_it_is_ready_only_when_it_serves() -> Result<()> {
 fn a_start_and_a_stop_in_order_log_nothing_at_level_error_and_free_the_ports() -> Result<()> {
     run(async {
         let mut cluster = Cluster::start(&Spec::new(Target::MetaStore(Engine::RocksDb), 1)).await?;
-        cluster.clients(0).await?.kv.put(put("a")).await?;
+        let mut kv = cluster.clients(0).await?.kv;
+        for number in 0..200 {
+            kv.put(put(&format!("a{number}"))).await?;
+        }
         let member = cluster.member(0);
         let urls = [member.client_url().to_owned(), member.peer_url().to_owned()];
         let log = member.process()?.log().to_owned();
@@ -158,6 +161,7 @@ fn a_start_and_a_stop_in_order_log_nothing_at_level_error_and_free_the_ports() -
         for line in fs::read_to_string(log)?.lines() {
             let level = line.split('"').nth(3).unwrap_or_default();
             ensure!(["debug", "info", "warn"].contains(&level), "{line}");
+            ensure!(!line.contains("was not flushed"), "{line}");
         }
         Ok(())
     })

@@ -242,12 +242,13 @@ impl Node {
         if self.inner.stopped.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.inner.raft.stop().await;
+        // The store's writer goes with raft: what is applied after this is applied again by the next start.
         let store = self.inner.store.clone();
         let flushed = tokio::task::spawn_blocking(move || store.flush()).await;
         if !matches!(flushed, Ok(Ok(_))) {
             tracing::warn!("the state was not flushed; the next start replays the log");
         }
+        self.inner.raft.stop().await;
         if let Some(runtime) = self.inner.raft_runtime.lock().take() {
             runtime.shutdown_background();
         }

@@ -240,7 +240,9 @@ async fn follow_status(node: Node, status: watch::Sender<Status>) {
             term,
             is_learner,
         } = *leadership.borrow_and_update();
-        log_leader(node.inner.member_id, before, leader, term);
+        if !node.is_stopped() {
+            log_leader(node.inner.member_id, before, leader, term);
+        }
         before = leader;
         status.send_replace(Status {
             member_id: node.inner.member_id,
