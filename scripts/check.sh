@@ -8,6 +8,7 @@ for component in fmt clippy; do
   say "cargo $component is not here; adding it with rustup"
   rustup component add rustfmt clippy >&2 || die "please add it: rustup component add rustfmt clippy"
 done
+"$root/scripts/install-protoc.sh"
 cd "$root"
 cargo fmt --all --check
 scripts/cargo.sh clippy --workspace --all-targets --locked -- -D warnings

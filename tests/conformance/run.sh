@@ -4,6 +4,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 . "$here/../../scripts/environment.sh"
+"$root/scripts/install-protoc.sh"
 "$root/tests/reference/build.sh"
 "$root/scripts/cargo.sh" build --locked --package metastore
 cargo=("$root/scripts/cargo.sh" test --locked --package metastore-conformance)

@@ -284,6 +284,9 @@ impl Driver {
                 seen.writes.remove(0);
             }
         }
+        if self.revision > seen.revision {
+            seen.newest_put = matches!(step, Step::Put(_)).then_some(self.revision);
+        }
         seen.revision = self.revision;
         if let Some((revision, physical)) = self.compacted.take() {
             seen.compacted = revision;

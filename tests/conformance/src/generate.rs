@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::build::{IntoOp, txn};
+use crate::build::{self, IntoOp, txn};
 
 /// Few enough for etcd's sort to be stable: with more than 12 results it orders equal ones arbitrarily.
 const KEYS: [&str; 8] = ["a", "aa", "ab", "b", "ba", "c", "d", "\u{1F511}"];
@@ -72,17 +72,27 @@ pub(crate) struct Seen {
     pub(crate) compacting: bool,
     /// The newest revisions at which keys were written.
     pub(crate) writes: Vec<i64>,
+    /// The newest revision, if a put made it: then its key is still there.
+    pub(crate) newest_put: Option<i64>,
 }
+
+/// One call in so many is one that chance would make too seldom.
+const SELDOM: usize = 20;
 
 /// The source of calls.
 pub(crate) struct Generator {
     random: StdRng,
+    calls: usize,
+    /// The next read asks for what the last put wrote.
+    read_back: bool,
 }
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
+            calls: 0,
+            read_back: false,
         }
     }
 
@@ -99,6 +109,17 @@ impl Generator {
 
     /// The next call.
     pub(crate) fn step(&mut self, seen: &Seen) -> Step {
+        if let (true, Some(revision)) = (std::mem::take(&mut self.read_back), seen.newest_put) {
+            return Step::Range(self.written_at(revision));
+        }
+        self.calls += 1;
+        if self.calls.is_multiple_of(SELDOM) {
+            return self.seldom(self.calls / SELDOM, seen);
+        }
+        self.by_chance(seen)
+    }
+
+    fn by_chance(&mut self, seen: &Seen) -> Step {
         match self.random.random_range(0..100) {
             0..18 => Step::Range(self.range(seen)),
             18..22 => Step::RangeStream(self.streamed(seen)),
@@ -130,6 +151,87 @@ impl Generator {
         }
     }
 
+    /// Calls that meet each refusal, and bounds that just hold, in turn: whatever the seed, each comes.
+    fn seldom(&mut self, turn: usize, seen: &Seen) -> Step {
+        let stream = self.random.random_range(0..STREAMS);
+        let watch = |key: &'static str, end: &'static str, watch_id| Step::Watch {
+            stream,
+            request: WatchCreateRequest {
+                range_end: end.into(),
+                watch_id,
+                ..build::watch(key)
+            },
+        };
+        let key = self.pick(&KEYS);
+        let put = build::put(key, "again");
+        match turn % 14 {
+            0 => Step::Put(build::put(key, vec![b'x'; 1600 * 1024])),
+            1 => {
+                let puts = (0..129).map(|number| build::put(format!("many{number}"), "v").op());
+                Step::Txn(txn([], puts, []))
+            }
+            2 => Step::Txn(txn([], [put.clone().op(), put.op()], [])),
+            3 => Step::Put(PutRequest {
+                ignore_value: true,
+                ..put
+            }),
+            4 => Step::Put(PutRequest {
+                ignore_lease: true,
+                lease: self.lease(),
+                ..put
+            }),
+            5 => Step::Put(PutRequest {
+                ignore_value: true,
+                ..build::put("absent", "")
+            }),
+            6 => Step::RangeStream(RangeRequest {
+                sort_order: 2,
+                ..build::all()
+            }),
+            7 => Step::RangeStream(RangeRequest {
+                min_mod_revision: self.revision(seen),
+                ..build::all()
+            }),
+            8 => watch("b", "a", 0),
+            9 => watch("a", "", FENCE_WATCH),
+            10 => Step::Grant {
+                ttl: 10_000_000_000,
+                id: self.lease(),
+            },
+            11 => Step::Range(RangeRequest {
+                revision: (seen.compacted - 1).max(1),
+                ..build::all()
+            }),
+            12 => Step::Range(RangeRequest {
+                revision: seen.revision + 1,
+                ..build::all()
+            }),
+            _ => {
+                self.read_back = true;
+                Step::Put(put)
+            }
+        }
+    }
+
+    /// A read of everything whose bound just lets through, or just keeps out, what was written at `revision`.
+    fn written_at(&mut self, revision: i64) -> RangeRequest {
+        let request = build::all();
+        match self.random.random_range(0..4) {
+            0 => RangeRequest {
+                max_mod_revision: revision - 1,
+                ..request
+            },
+            1 => RangeRequest {
+                revision,
+                ..request
+            },
+            _ => RangeRequest {
+                min_mod_revision: revision,
+                ..request
+            },
+        }
+    }
+
     fn key(&mut self) -> Bytes {
         if self.chance(2) {
             Bytes::new()
@@ -147,10 +249,9 @@ impl Generator {
     }
 
     fn value(&mut self) -> Bytes {
-        match self.random.random_range(0..200) {
-            0..20 => Bytes::new(),
-            20..30 => vec![b'x'; 3000].into(),
-            30 => vec![b'x'; 1600 * 1024].into(),
+        match self.random.random_range(0..20) {
+            0..2 => Bytes::new(),
+            2 => vec![b'x'; 3000].into(),
             _ => self.random.random_range(0..5_u8).to_string().into(),
         }
     }
@@ -262,10 +363,6 @@ impl Generator {
     }
 
     fn transaction(&mut self, seen: &Seen) -> TxnRequest {
-        if self.chance(3) {
-            let puts = (0..129).map(|number| crate::build::put(format!("many{number}"), "v").op());
-            return txn([], puts, []);
-        }
         // etcd crashes when a put keeps a value that the same transaction deletes, so no transaction does both.
         let deletes = self.chance(50);
         self.branching(seen, 0, deletes)

@@ -25,7 +25,7 @@ impl Session {
     /// Opens a stream of keepalives.
     pub fn keep_alive(&self) -> KeepAlive {
         let (requests, receiver) = mpsc::channel(64);
-        let opening = Some(self.open_stream(METHOD, receiver, &[]));
+        let opening = Some(self.open_stream(METHOD, receiver));
         KeepAlive {
             session: self.clone(),
             requests,
@@ -60,6 +60,19 @@ impl KeepAlive {
         match answer {
             Ok(body) => Ok(decode(&body)?),
             Err(status) => bail!("no keepalive: {}", error_text(&status)),
+        }
+    }
+
+    /// Waits for the server to end the stream and records how.
+    pub async fn ended(&mut self) -> Result<Status> {
+        match tokio::time::timeout(PATIENCE, self.read()).await {
+            Ok(Err(status)) => {
+                self.session
+                    .record("keepalive stream ended", error_text(&status));
+                Ok(status)
+            }
+            Ok(Ok(_)) => bail!("wanted the end of the stream, got an answer"),
+            Err(_) => bail!("the server did not end the stream"),
         }
     }
 

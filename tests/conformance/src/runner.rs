@@ -41,6 +41,8 @@ pub struct Setup {
     pub client_tls: bool,
     /// Whether the members speak TLS to each other.
     pub peer_tls: bool,
+    /// How long the case may take.
+    pub patience: Duration,
 }
 
 impl Default for Setup {
@@ -51,6 +53,7 @@ impl Default for Setup {
             endpoint: Endpoint::Follower,
             client_tls: false,
             peer_tls: false,
+            patience: CASE,
         }
     }
 }
@@ -77,6 +80,13 @@ impl Setup {
     pub fn flags(mut self, flags: &[&str]) -> Self {
         self.flags
             .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// With so much time for the case.
+    #[must_use]
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -200,12 +210,12 @@ async fn run(setup: &Setup, target: Target, size: usize, case: Case<'_>) -> Run 
     };
     match open(setup, target, size).await {
         Ok(session) => {
-            let outcome = tokio::time::timeout(CASE, case(session.clone())).await;
+            let outcome = tokio::time::timeout(setup.patience, case(session.clone())).await;
             run.ran = true;
             run.transcript = session.transcript();
             run.failure = match outcome {
                 Ok(outcome) => outcome.err().map(|error| format!("{error:#}")),
-                Err(_) => Some(format!("the case was not done after {CASE:?}")),
+                Err(_) => Some(format!("the case was not done after {:?}", setup.patience)),
             };
             if run.failure.is_some() {
                 run.logs = session.cluster().await.log_tails(LOG_LINES);

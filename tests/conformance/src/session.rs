@@ -38,10 +38,14 @@ pub struct Session {
     transcript: Arc<Mutex<Transcript>>,
     coverage: Option<Arc<Mutex<Coverage>>>,
     tamper: Option<Tamper>,
+    metadata: Metadata,
     url: String,
     index: usize,
     size: usize,
 }
+
+/// Metadata of requests, such as `hasleader: true`.
+pub(crate) type Metadata = &'static [(&'static str, &'static str)];
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident = $method:literal ($request:ident) -> $response:ident;)*) => {
@@ -80,6 +84,7 @@ impl Session {
             transcript,
             coverage: None,
             tamper: None,
+            metadata: &[],
             url,
             index,
             size,
@@ -262,7 +267,8 @@ impl Session {
         method: &str,
         body: Bytes,
     ) -> Result<Vec<R>, Status> {
-        let request = Request::new(self.tampered(method, body));
+        let mut request = Request::new(self.tampered(method, body));
+        add_metadata(&mut request, self.metadata);
         let answer = self
             .grpc()
             .await?
@@ -419,6 +425,14 @@ impl Session {
         }
     }
 
+    /// This session with metadata on each request, such as `hasleader: true`.
+    pub fn with_metadata(&self, metadata: Metadata) -> Self {
+        Self {
+            metadata,
+            ..self.clone()
+        }
+    }
+
     /// The id of the member this session talks to.
     pub fn member_id(&self) -> u64 {
         self.names.this()
@@ -426,7 +440,8 @@ impl Session {
 
     async fn answer(&self, method: &str, request: Bytes) -> Result<Bytes, Status> {
         let call = async {
-            let request = Request::new(self.tampered(method, request));
+            let mut request = Request::new(self.tampered(method, request));
+            add_metadata(&mut request, self.metadata);
             self.grpc()
                 .await?
                 .unary(request, path(method), BytesCodec)
@@ -495,19 +510,13 @@ impl Session {
         &self,
         method: &'static str,
         requests: tokio::sync::mpsc::Receiver<Bytes>,
-        metadata: &[(&'static str, &'static str)],
     ) -> tokio::task::JoinHandle<Result<Streaming<Bytes>, Status>> {
         let session = self.clone();
         let sender = session.clone();
         let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
         let requests = futures::StreamExt::map(requests, move |body| sender.tampered(method, body));
         let mut request = Request::new(requests);
-        for (key, value) in metadata {
-            request.metadata_mut().insert(
-                AsciiMetadataKey::from_static(key),
-                AsciiMetadataValue::from_static(value),
-            );
-        }
+        add_metadata(&mut request, self.metadata);
         tokio::spawn(async move {
             let answer = session
                 .grpc()
@@ -516,6 +525,15 @@ impl Session {
                 .await?;
             Ok(answer.into_inner())
         })
+    }
+}
+
+fn add_metadata<T>(request: &mut Request<T>, metadata: Metadata) {
+    for (key, value) in metadata {
+        request.metadata_mut().insert(
+            AsciiMetadataKey::from_static(key),
+            AsciiMetadataValue::from_static(value),
+        );
     }
 }
 

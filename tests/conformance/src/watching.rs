@@ -42,13 +42,8 @@ pub struct Watching {
 impl Session {
     /// Opens a watch stream.
     pub fn watch(&self) -> Watching {
-        self.watch_with_metadata(&[])
-    }
-
-    /// Opens a watch stream with request metadata, such as `hasleader: true`.
-    pub fn watch_with_metadata(&self, metadata: &[(&'static str, &'static str)]) -> Watching {
         let (requests, receiver) = mpsc::channel(1024);
-        let answers = Answers::Opening(self.open_stream(METHOD, receiver, metadata));
+        let answers = Answers::Opening(self.open_stream(METHOD, receiver));
         Watching {
             session: self.clone(),
             requests: Some(requests),

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use metastore_conformance::build::{all, delete, get, put, watch, watch_prefix};
-use metastore_conformance::{Session, Setup, check_with, expect};
+use metastore_conformance::build::{all, delete, get, put, txn, watch, watch_prefix};
+use metastore_conformance::{Session, Setup, check_with, expect, fails};
 use metastore_proto::etcdserverpb::{
     CompactionRequest, HashKvRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
     WatchCreateRequest,
@@ -14,7 +14,8 @@ fn three() -> Setup {
     Setup::three()
 }
 
-async fn another_leader(t: &Session, old: usize) -> Result<usize> {
+/// Waits until another member than `old` leads.
+pub(crate) async fn another_leader(t: &Session, old: usize) -> Result<usize> {
     let start = Instant::now();
     loop {
         if let Ok(leader) = t.cluster().await.leader().await
@@ -234,6 +235,55 @@ fn without_a_quorum_serializable_reads_go_on_and_the_rest_times_out() -> Result<
                 .is_some_and(|status| status.code() == tonic::Code::Unavailable),
             "{status:?}"
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn calls_that_require_a_leader_are_refused_without_one() -> Result<()> {
+    check_with(&three(), async |t| {
+        let strict = &t.with_metadata(&[("hasleader", "true")]);
+        let other = &t.with_metadata(&[("hasleader", "false")]);
+        strict.put(put("a", "1")).await?;
+        strict.lease_grant(600, 7).await?;
+        let mut renewals = strict.keep_alive();
+        expect("renewed", renewals.renew(7).await?.ttl, 600)?;
+        let mut watching = strict.watch();
+        watching.created(watch("a")).await?;
+        for index in (0..3).filter(|index| *index != t.index()) {
+            t.cluster().await.member(index).kill()?;
+        }
+        watching.ended().await?;
+        renewals.ended().await?;
+        let serializable = RangeRequest {
+            serializable: true,
+            ..get("a")
+        };
+        let text = "etcdserver: no leader";
+        let no_leader = tonic::Code::Unavailable;
+        fails(strict.range(serializable.clone()).await, no_leader, text)?;
+        fails(strict.put(put("a", "2")).await, no_leader, text)?;
+        fails(strict.txn(txn([], [], [])).await, no_leader, text)?;
+        fails(strict.lease_grant(600, 8).await, no_leader, text)?;
+        fails(strict.leases().await, no_leader, text)?;
+        fails(strict.status().await, no_leader, text)?;
+        fails(
+            strict.hash_kv(HashKvRequest { revision: 0 }).await,
+            no_leader,
+            text,
+        )?;
+        fails(
+            strict.range_stream(serializable.clone()).await,
+            no_leader,
+            text,
+        )?;
+        let mut refused = strict.keep_alive();
+        expect("text", refused.ended().await?.message(), text)?;
+        other.range(serializable.clone()).await?;
+        other.range_stream(serializable).await?;
+        let status = other.status().await?;
+        expect("leader", status.leader, 0)?;
+        t.hash_kv(HashKvRequest { revision: 0 }).await?;
         Ok(())
     })
 }

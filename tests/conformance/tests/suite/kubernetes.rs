@@ -285,7 +285,7 @@ fn the_compactor_races_by_the_version_of_its_key() -> Result<()> {
 #[test]
 fn the_compactors_key_is_watched() -> Result<()> {
     check(async |t| {
-        let mut watching = t.watch_with_metadata(&[("hasleader", "true")]);
+        let mut watching = t.with_metadata(&[("hasleader", "true")]).watch();
         watching.created(watch("compact_rev_key")).await?;
         t.put(put("compact_rev_key", "0")).await?;
         t.put(put("compact_rev_key", "2")).await?;
@@ -319,7 +319,7 @@ fn a_list_then_a_watch_from_its_revision_misses_nothing() -> Result<()> {
         t.txn(update("/registry/pods/default/p000", "changed", 2, 0))
             .await?;
         t.txn(remove("/registry/pods/default/p001", 3)).await?;
-        let mut watching = t.watch_with_metadata(&[("hasleader", "true")]);
+        let mut watching = t.with_metadata(&[("hasleader", "true")]).watch();
         let request = WatchCreateRequest {
             start_revision: listed + 1,
             prev_kv: true,
@@ -343,7 +343,7 @@ fn a_list_then_a_watch_from_its_revision_misses_nothing() -> Result<()> {
 fn consistent_reads_from_the_cache_ask_for_progress() -> Result<()> {
     check(async |t| {
         // Several resources share a stream; a get of the newest revision, then progress until that revision.
-        let mut watching = t.watch_with_metadata(&[("hasleader", "true")]);
+        let mut watching = t.with_metadata(&[("hasleader", "true")]).watch();
         for resource in ["/registry/pods/", "/registry/nodes/", "/registry/events/"] {
             let request = WatchCreateRequest {
                 prev_kv: true,
@@ -376,7 +376,7 @@ fn a_watch_from_a_compacted_revision_is_told_the_compaction() -> Result<()> {
             physical: false,
         })
         .await?;
-        let mut watching = t.watch_with_metadata(&[("hasleader", "true")]);
+        let mut watching = t.with_metadata(&[("hasleader", "true")]).watch();
         let request = WatchCreateRequest {
             start_revision: 3,
             prev_kv: true,
@@ -448,7 +448,7 @@ fn the_health_check_reads_a_key_that_is_not_there() -> Result<()> {
 #[test]
 fn a_watch_that_requires_a_leader_ends_when_there_is_none() -> Result<()> {
     check_with(&Setup::three(), async |t| {
-        let mut watching = t.watch_with_metadata(&[("hasleader", "true")]);
+        let mut watching = t.with_metadata(&[("hasleader", "true")]).watch();
         watching.created(watch("a")).await?;
         let mut patient = t.watch();
         patient.created(watch("a")).await?;
@@ -458,7 +458,7 @@ fn a_watch_that_requires_a_leader_ends_when_there_is_none() -> Result<()> {
         let status = watching.ended().await?;
         expect("code", status.code(), Code::Unavailable)?;
         expect("text", status.message(), "etcdserver: no leader")?;
-        let mut refused = t.watch_with_metadata(&[("hasleader", "true")]);
+        let mut refused = t.with_metadata(&[("hasleader", "true")]).watch();
         let status = refused.ended().await?;
         expect("text", status.message(), "etcdserver: no leader")
     })

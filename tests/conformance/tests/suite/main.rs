@@ -1,15 +1,18 @@
 //! The rules, one case each; see the crate's documentation for how a case is run.
 
 mod abuse;
+mod checkpoint;
 mod cluster;
 mod compaction;
 mod delete;
 mod differential;
+mod etcd_client;
 mod etcdctl;
 mod flags;
 mod http;
 mod kubernetes;
 mod lease;
+mod lease_scale;
 mod maintenance;
 mod metrics;
 mod put;
@@ -24,3 +27,4 @@ mod txn;
 mod txn_checks;
 mod watch;
 mod watch_history;
+mod watch_scale;
