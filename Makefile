@@ -38,13 +38,13 @@ check:
 unit:
 	@$(CARGO) test --workspace --locked --exclude metastore-conformance
 
-## conformance: the same calls to a real etcd and to a member on RocksDB
+## conformance: the same calls to a real etcd and to MetaStore: both engines, one member and three
 conformance:
-	@METASTORE_TARGETS=rocksdb METASTORE_SIZES=1 tests/conformance/run.sh
-
-## conformance-all: both engines, one member and three
-conformance-all:
 	@tests/conformance/run.sh
+
+## conformance-all: as conformance, with more generated calls
+conformance-all:
+	@METASTORE_DIFFERENTIAL_SECONDS=300 tests/conformance/run.sh
 
 ## bench: MetaStore beside etcd, fsync on
 bench:
