@@ -13,7 +13,7 @@ say "targets: ${METASTORE_TARGETS:-all}, sizes: ${METASTORE_SIZES:-all}"
 lines() { sed -e '/^#/d' -e '/^$/d' "$here/not_yet.txt"; }
 skip=()
 while read -r name; do skip+=(--skip "$name"); done < <(lines | sed -e 's/^~//' -e 's/  .*//')
-"${cargo[@]}" -- --test-threads="${TEST_THREADS:-3}" "${skip[@]}"
+"${cargo[@]}" -- --test-threads="${TEST_THREADS:-6}" "${skip[@]}"
 
 say "cases in which MetaStore and etcd still differ (tests/conformance/not_yet.txt):"
 lines | sed 's/^/  /'

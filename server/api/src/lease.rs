@@ -106,15 +106,12 @@ impl Door {
         Ok(Encoded::of(&answer))
     }
 
-    /// Lease.LeaseLeases, by ascending id.
+    /// Lease.LeaseLeases.
     pub(crate) fn lease_leases(&self) -> Result<Encoded, Refusal> {
-        let leases = self.node.view().leases();
+        let ids = self.node.lease_ids().into_iter();
         Ok(Encoded::of(&LeaseLeasesResponse {
             header: Some(self.header_now()),
-            leases: leases
-                .iter()
-                .map(|lease| LeaseStatus { id: lease.id })
-                .collect(),
+            leases: ids.map(|id| LeaseStatus { id }).collect(),
         }))
     }
 

@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metastore_raft::{LeaseTimes, Renewal};
+use metastore_raft::{LeaseTimes, NotInOffice, Renewal};
 use metastore_state_machine::View;
 use parking_lot::Mutex;
 
@@ -125,6 +125,22 @@ impl LeaseClock {
         expired
     }
 
+    /// The given leases with their deadlines, those not heard of yet at the end of their TTL; none when this member keeps
+    /// no time.
+    pub(crate) fn deadlines(
+        &self,
+        now: Instant,
+        leases: impl Iterator<Item = (i64, i64)>,
+    ) -> Option<Vec<(Instant, i64)>> {
+        let clock = self.clock.lock();
+        let known = clock.leases.as_ref()?;
+        let deadline = |(id, ttl)| match known.get(&id) {
+            Some(lease) => (lease.deadline, id),
+            None => (now + seconds(ttl), id),
+        };
+        Some(leases.map(deadline).collect())
+    }
+
     /// The seconds left of every running lease that has been granted more than `longer_than`.
     pub(crate) fn remainders(&self, now: Instant, longer_than: Duration) -> Vec<(i64, i64)> {
         let clock = self.clock.lock();
@@ -150,15 +166,10 @@ impl LeaseClock {
 impl LeaseClock {
     /// Starts a lease's time anew; its TTL, or none past its deadline: then it is about to be revoked and cannot
     /// be brought back. A lease that the clock has not heard of yet begins now.
-    fn renew(&self, now: Instant, id: i64, ttl: i64) -> Option<i64> {
+    fn renew(&self, now: Instant, id: i64, ttl: i64) -> Result<Option<i64>, NotInOffice> {
         let mut clock = self.clock.lock();
-        let Clock {
-            leases: Some(leases),
-            due,
-        } = &mut *clock
-        else {
-            return None;
-        };
+        let Clock { leases, due } = &mut *clock;
+        let leases = leases.as_mut().ok_or(NotInOffice)?;
         let lease = leases.entry(id).or_insert_with(|| {
             due.push(Reverse((now + seconds(ttl), id)));
             Timed {
@@ -167,16 +178,18 @@ impl LeaseClock {
             }
         });
         if lease.deadline <= now {
-            return None;
+            return Ok(None);
         }
         lease.deadline = now + seconds(lease.ttl);
-        Some(lease.ttl)
+        Ok(Some(lease.ttl))
     }
 
-    fn remaining(&self, now: Instant, id: i64) -> Option<Duration> {
+    /// Time left; none for a lease that the clock has not heard of yet.
+    fn remaining(&self, now: Instant, id: i64) -> Result<Option<Duration>, NotInOffice> {
         let clock = self.clock.lock();
-        let lease = clock.leases.as_ref()?.get(&id)?;
-        Some(lease.deadline.saturating_duration_since(now))
+        let leases = clock.leases.as_ref().ok_or(NotInOffice)?;
+        let left = |lease: &Timed| lease.deadline.saturating_duration_since(now);
+        Ok(leases.get(&id).map(left))
     }
 }
 
@@ -188,18 +201,23 @@ pub(crate) struct TimedLeases {
 }
 
 impl LeaseTimes for TimedLeases {
-    fn renew(&self, id: i64) -> Option<Renewal> {
-        let lease = self.view.lease(id)?;
-        Some(Renewal {
-            ttl: self.clock.renew(Instant::now(), id, lease.ttl)?,
+    fn renew(&self, id: i64) -> Result<Option<Renewal>, NotInOffice> {
+        let Some(lease) = self.view.lease(id) else {
+            return Ok(None);
+        };
+        let ttl = self.clock.renew(Instant::now(), id, lease.ttl)?;
+        Ok(ttl.map(|ttl| Renewal {
+            ttl,
             checkpointed: lease.remaining > 0,
-        })
+        }))
     }
 
-    fn remaining(&self, id: i64) -> Option<Duration> {
-        let lease = self.view.lease(id)?;
-        let left = self.clock.remaining(Instant::now(), id);
-        Some(left.unwrap_or_else(|| seconds(lease.ttl)))
+    fn remaining(&self, id: i64) -> Result<Option<Duration>, NotInOffice> {
+        let Some(lease) = self.view.lease(id) else {
+            return Ok(None);
+        };
+        let left = self.clock.remaining(Instant::now(), id)?;
+        Ok(Some(left.unwrap_or_else(|| seconds(lease.ttl))))
     }
 }
 
@@ -233,7 +251,7 @@ mod tests {
         let now = Instant::now();
         let clock = leading(now - Duration::from_secs(5));
         clock.granted(now - Duration::from_secs(5), 7, 10);
-        assert_eq!(clock.renew(now, 7, 10), Some(10));
+        assert_eq!(clock.renew(now, 7, 10), Ok(Some(10)));
         assert!(
             clock
                 .expired(now + Duration::from_secs(6), 10, AGAIN)
@@ -281,6 +299,18 @@ mod tests {
     }
 
     #[test]
+    fn deadlines_are_those_of_the_last_renewal_or_of_the_ttl() {
+        let now = Instant::now();
+        let clock = leading(now);
+        clock.granted(now, 7, 10);
+        let later = now + Duration::from_secs(5);
+        assert_eq!(clock.renew(later, 7, 10), Ok(Some(10)));
+        let deadlines = clock.deadlines(later, [(7, 10), (8, 1)].into_iter());
+        let after = |seconds| later + Duration::from_secs(seconds);
+        assert_eq!(deadlines, Some(vec![(after(10), 7), (after(1), 8)]));
+    }
+
+    #[test]
     fn a_follower_keeps_no_time() {
         let now = Instant::now();
         let clock = leading(now);
@@ -291,6 +321,8 @@ mod tests {
                 .expired(now + Duration::from_secs(5), 10, AGAIN)
                 .is_empty()
         );
-        assert_eq!(clock.renew(now, 7, 1), None);
+        assert_eq!(clock.renew(now, 7, 1), Err(NotInOffice));
+        assert_eq!(clock.remaining(now, 7), Err(NotInOffice));
+        assert_eq!(clock.deadlines(now, std::iter::empty()), None);
     }
 }

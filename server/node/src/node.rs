@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metastore_mvcc::{HashKv, Store};
 use metastore_proto::commandpb::{Command, command::Request};
@@ -172,6 +172,20 @@ impl Node {
             .await?;
         }
         Ok(renewal.ttl)
+    }
+
+    /// The ids of all leases: on the leader in the order in which they expire (etcd: lessor.Leases,
+    /// server/lease/lessor.go), elsewhere by themselves.
+    pub fn lease_ids(&self) -> Vec<i64> {
+        let leases = self.view().leases();
+        let known = leases.iter().map(|lease| (lease.id, lease.ttl));
+        match self.clock().deadlines(Instant::now(), known) {
+            Some(mut deadlines) => {
+                deadlines.sort_unstable();
+                deadlines.into_iter().map(|(_, id)| id).collect()
+            }
+            None => leases.iter().map(|lease| lease.id).collect(),
+        }
     }
 
     /// Whole seconds until a lease expires.

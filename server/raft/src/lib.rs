@@ -27,7 +27,7 @@ pub mod wal;
 mod wire;
 
 pub use error::{ProposeError, ReadError, StartError};
-pub use leases::{LeaseTimes, Renewal};
+pub use leases::{LeaseTimes, NotInOffice, Renewal};
 pub use peer_service::Identity;
 pub use peers::{Connect, Connecting, PeerStream, plain_tcp};
 pub use raft::{Options, Position, Raft};

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use metastore_proto::peerpb::peer_server::Peer;
@@ -12,7 +11,7 @@ use openraft::raft::TransferLeaderRequest;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::group::Group;
-use crate::leases::LeaseTimes;
+use crate::leases::{self, LeaseTimes};
 use crate::snapshot::Receiver;
 use crate::types::Proposal;
 use crate::wire;
@@ -183,9 +182,9 @@ impl Peer for PeerService {
         &self,
         request: Request<peerpb::LeaseRenewRequest>,
     ) -> Result<Response<peerpb::LeaseRenewResponse>, Status> {
-        let answer = match self.group.leads() {
-            true => self.leases.renew(request.into_inner().id),
-            false => return Ok(Response::new(peerpb::LeaseRenewResponse::default())),
+        let id = request.into_inner().id;
+        let Some(answer) = leases::renew_here(&self.group, &*self.leases, id).await else {
+            return Ok(Response::new(peerpb::LeaseRenewResponse::default()));
         };
         Ok(Response::new(peerpb::LeaseRenewResponse {
             leader: true,
@@ -199,19 +198,14 @@ impl Peer for PeerService {
         &self,
         request: Request<peerpb::LeaseRemainingRequest>,
     ) -> Result<Response<peerpb::LeaseRemainingResponse>, Status> {
-        let answer = match self.group.leads() {
-            true => self.leases.remaining(request.into_inner().id),
-            false => return Ok(Response::new(peerpb::LeaseRemainingResponse::default())),
+        let id = request.into_inner().id;
+        let Some(answer) = leases::remaining_here(&self.group, &*self.leases, id).await else {
+            return Ok(Response::new(peerpb::LeaseRemainingResponse::default()));
         };
-        let remaining = answer.map_or(0, whole_seconds);
         Ok(Response::new(peerpb::LeaseRemainingResponse {
             leader: true,
             found: answer.is_some(),
-            remaining,
+            remaining: answer.unwrap_or(0),
         }))
     }
-}
-
-fn whole_seconds(left: Duration) -> i64 {
-    i64::try_from(left.as_secs()).unwrap_or(i64::MAX)
 }

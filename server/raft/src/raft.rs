@@ -20,7 +20,7 @@ use tonic::service::interceptor::InterceptedService;
 use crate::adapter::Adapter;
 use crate::error::{ProposeError, ReadError, StartError};
 use crate::group::{Group, GroupOptions, OpenRaft};
-use crate::leases::{LeaseTimes, Renewal};
+use crate::leases::{self, LeaseTimes, Renewal};
 use crate::log_store::LogStore;
 use crate::network::NetworkFactory;
 use crate::peer_service::{Identity, PeerService};
@@ -311,51 +311,12 @@ impl Raft {
 
     /// Renews a lease at the leader; none when there is no such lease.
     pub async fn renew_lease(&self, id: i64) -> Result<Option<Renewal>, ReadError> {
-        if self.group.leads() {
-            return Ok(self.service.leases.renew(id));
-        }
-        let mut client = self.leader_client()?;
-        let answer = client
-            .lease_renew(peerpb::LeaseRenewRequest { id })
-            .await
-            .map_err(|_| ReadError::Timeout)?;
-        let answer = answer.into_inner();
-        if !answer.leader {
-            return Err(ReadError::LeaderChanged);
-        }
-        Ok(answer.found.then_some(Renewal {
-            ttl: answer.ttl,
-            checkpointed: answer.checkpointed,
-        }))
+        leases::renew(&self.group, &*self.service.leases, id).await
     }
 
-    /// Whole seconds that the leader still gives a lease.
+    /// Whole seconds that the leader still gives a lease; none when there is no such lease.
     pub async fn lease_remaining(&self, id: i64) -> Result<Option<i64>, ReadError> {
-        if self.group.leads() {
-            return Ok(self
-                .service
-                .leases
-                .remaining(id)
-                .map(|left| left.as_secs() as i64));
-        }
-        let mut client = self.leader_client()?;
-        let answer = client
-            .lease_remaining(peerpb::LeaseRemainingRequest { id })
-            .await
-            .map_err(|_| ReadError::Timeout)?;
-        let answer = answer.into_inner();
-        if !answer.leader {
-            return Err(ReadError::LeaderChanged);
-        }
-        Ok(answer.found.then_some(answer.remaining))
-    }
-
-    fn leader_client(&self) -> Result<crate::peers::Client, ReadError> {
-        let leader = self.leadership().leader;
-        if leader == 0 {
-            return Err(ReadError::NoLeader);
-        }
-        Ok(self.group.link(leader).ok_or(ReadError::NoLeader)?.control)
+        leases::remaining(&self.group, &*self.service.leases, id).await
     }
 
     /// Hands leadership to another voter that is up to date, if this member leads and there is one.

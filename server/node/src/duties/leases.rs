@@ -1,13 +1,16 @@
 //! Keeps the lease clock in step with the log and with leadership.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metastore_state_machine::{Effect, Effects};
 use tokio::sync::Notify;
 
 use crate::lease_clock::Running;
 use crate::node::Node;
+
+/// The pause before a new leader tries again to take office.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Runs until the member stops.
 pub(crate) async fn follow_leases(node: Node, effects: Effects) {
@@ -20,12 +23,14 @@ pub(crate) async fn follow_leases(node: Node, effects: Effects) {
         let now = status.borrow_and_update().clone();
         let term = now.is_leader().then_some(now.term);
         if term != leading {
-            leading = term;
-            if term.is_some() {
-                take_over(&node).await
-            } else {
-                node.clock().follow()
+            // Out of office first: what a former term knew of deadlines is void.
+            node.clock().follow();
+            if term.is_some() && !take_over(&node).await {
+                leading = None;
+                tokio::time::sleep(AGAIN).await;
+                continue;
             }
+            leading = term;
         }
         tokio::select! {
             () = news.notified() => {}
@@ -47,10 +52,13 @@ pub(crate) async fn follow_leases(node: Node, effects: Effects) {
 }
 
 /// The leases count from when this member has applied everything that its predecessors committed.
-async fn take_over(node: &Node) {
-    if node.read_barrier().await.is_ok() {
+/// False when that could not be found out.
+async fn take_over(node: &Node) -> bool {
+    let applied = node.read_barrier().await.is_ok();
+    if applied {
         start_all(node);
     }
+    applied
 }
 
 fn start_all(node: &Node) {

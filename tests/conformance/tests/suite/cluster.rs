@@ -170,6 +170,33 @@ fn a_lease_has_its_full_time_after_a_change_of_leader() -> Result<()> {
 }
 
 #[test]
+fn a_lease_is_never_said_to_be_gone_while_the_leader_changes() -> Result<()> {
+    check_with(&three(), async |t| {
+        t.lease_grant(60, 7).await?;
+        let leader = t.cluster().await.leader().await?;
+        t.cluster().await.member(leader).kill()?;
+        let quiet = t.unrecorded();
+        let start = Instant::now();
+        let mut renewed = 0;
+        while renewed < 20 {
+            ensure!(
+                start.elapsed() < Duration::from_secs(60),
+                "renewed {renewed} times"
+            );
+            let mut stream = quiet.keep_alive();
+            while let Ok(answer) = stream.renew(7).await {
+                expect("ttl", answer.ttl, 60)?;
+                renewed += 1;
+                if renewed == 20 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_member_that_was_away_catches_up() -> Result<()> {
     check_with(&three(), async |t| {
         let away = (0..3).find(|index| *index != t.index()).unwrap_or_default();

@@ -268,10 +268,10 @@ fn leases_are_listed() -> Result<()> {
 #[test]
 fn the_leader_lists_leases_by_expiry() -> Result<()> {
     check_with(&Setup::default().leader(), async |t| {
-        for (ttl, id) in [(300, 3), (100, 1), (400, 4), (200, 2)] {
+        for (ttl, id) in [(300, 1), (100, 3), (400, 2), (200, 4)] {
             t.lease_grant(ttl, id).await?;
         }
-        t.keep_alive().renew(1).await?;
+        t.keep_alive().renew(3).await?;
         let ids: Vec<i64> = t
             .leases()
             .await?
@@ -279,7 +279,7 @@ fn the_leader_lists_leases_by_expiry() -> Result<()> {
             .iter()
             .map(|lease| lease.id)
             .collect();
-        expect("order", ids, vec![1, 2, 3, 4])
+        expect("order", ids, vec![3, 4, 1, 2])
     })
 }
 
