@@ -4,7 +4,7 @@ CARGO := scripts/cargo.sh
 
 SHELL := /bin/bash
 
-.PHONY: run build test directions scripts documents check unit conformance conformance-all bench clean
+.PHONY: run build test directions scripts documents check unit conformance conformance-all apiserver bench clean
 
 ## run: build and start a member on 127.0.0.1:2379 with data in ./default.etcd
 run:
@@ -36,7 +36,7 @@ check:
 
 ## unit: the rooms' own tests
 unit:
-	@$(CARGO) test --workspace --locked --exclude metastore-conformance
+	@$(CARGO) test --workspace --locked --exclude metastore-conformance --exclude metastore-apiserver-tests
 
 ## conformance: the same calls to a real etcd and to MetaStore: both engines, one member and three
 conformance:
@@ -45,6 +45,10 @@ conformance:
 ## conformance-all: as conformance, with more generated calls
 conformance-all:
 	@METASTORE_DIFFERENTIAL_SECONDS=300 tests/conformance/run.sh
+
+## apiserver: kube-apiserver 1.34 and 1.37 on a member (building them takes some 15 minutes, once per machine)
+apiserver:
+	@tests/apiserver/run.sh
 
 ## bench: MetaStore beside etcd, fsync on
 bench:

@@ -11,6 +11,7 @@ mod etcdctl;
 mod flags;
 mod http;
 mod kubernetes;
+mod kubernetes_lists;
 mod lease;
 mod lease_scale;
 mod maintenance;

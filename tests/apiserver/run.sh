@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Real kube-apiservers on MetaStore. METASTORE_KUBERNETES (1.34,1.37) and METASTORE_APISERVER_STORES (rocksdb; also memory, and
+# etcd to check the cases themselves) choose what runs; arguments go to the test binary.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+. "$here/../../scripts/environment.sh"
+"$root/tests/reference/build.sh" >/dev/null
+versions="${METASTORE_KUBERNETES:-1.34,1.37}"
+for version in ${versions//,/ }; do "$here/build.sh" "$version" >/dev/null; done
+"$root/scripts/cargo.sh" build --locked --release --package metastore
+METASTORE_BIN="${METASTORE_BIN:-$CARGO_TARGET_DIR/release/metastore}"
+export METASTORE_BIN
+say "Kubernetes $versions on ${METASTORE_APISERVER_STORES:-rocksdb}"
+"$root/scripts/cargo.sh" test --locked --package metastore-apiserver-tests -- --test-threads="${TEST_THREADS:-2}" "$@"
