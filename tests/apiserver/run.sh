@@ -11,4 +11,8 @@ for version in ${versions//,/ }; do "$here/build.sh" "$version" >/dev/null; done
 METASTORE_BIN="${METASTORE_BIN:-$CARGO_TARGET_DIR/release/metastore}"
 export METASTORE_BIN
 say "Kubernetes $versions on ${METASTORE_APISERVER_STORES:-rocksdb}"
-"$root/scripts/cargo.sh" test --locked --package metastore-apiserver-tests -- --test-threads="${TEST_THREADS:-2}" "$@"
+results="$(mktemp)"
+trap 'rm -f "$results"' EXIT
+"$root/scripts/cargo.sh" test --locked --package metastore-apiserver-tests -- --test-threads="${TEST_THREADS:-2}" "$@" |
+  tee "$results"
+echo "soak: Kubernetes $versions on ${METASTORE_APISERVER_STORES:-rocksdb}: $(grep -c '^test .* ok$' "$results") cases passed"

@@ -224,7 +224,7 @@ impl ApiServer {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!(
                 "--service-account-key-file={}",
-                file("service-accounts.key")
+                file("service-accounts.crt")
             ),
             format!(
                 "--service-account-signing-key-file={}",

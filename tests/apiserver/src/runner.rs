@@ -158,11 +158,18 @@ impl World {
 /// Runs a case on every version and store of this run; the first failure ends it.
 pub fn check(setup: &Setup, case: impl AsyncFn(&mut World) -> Result<()>) -> Result<()> {
     let case = &case;
-    check_boxed(setup, &|world| Box::pin(case(world)))
+    check_boxed(setup, &|mut world| {
+        Box::pin(async move {
+            let outcome = tokio::time::timeout(CASE, case(&mut world))
+                .await
+                .unwrap_or_else(|_| bail!("did not end within {CASE:?}"));
+            (world, outcome)
+        })
+    })
 }
 
 /// A case behind a pointer, so that the runner is compiled once and not once per case.
-type Case<'a> = &'a dyn for<'w> Fn(&'w mut World) -> LocalBoxFuture<'w, Result<()>>;
+type Case<'a> = &'a dyn Fn(World) -> LocalBoxFuture<'a, (World, Result<()>)>;
 
 fn check_boxed(setup: &Setup, case: Case<'_>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -176,12 +183,10 @@ fn check_boxed(setup: &Setup, case: Case<'_>) -> Result<()> {
                 continue;
             }
             for target in stores()? {
-                let mut world = World::start(setup, version, target)
+                let world = World::start(setup, version, target)
                     .await
                     .with_context(|| format!("starting Kubernetes {version} on {target}"))?;
-                let outcome = tokio::time::timeout(CASE, case(&mut world))
-                    .await
-                    .unwrap_or_else(|_| bail!("did not end within {CASE:?}"));
+                let (world, outcome) = case(world).await;
                 if let Err(error) = outcome {
                     eprintln!(
                         "Kubernetes {version} on {target}: {error:?}\n--- log of kube-apiserver\n{}\n{}",

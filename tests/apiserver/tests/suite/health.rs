@@ -101,10 +101,15 @@ fn kubeadms_probes_and_metric_names() -> Result<()> {
 fn metric_names_between_members() -> Result<()> {
     check(&Setup::three(), async |world| {
         for member in world.cluster.members() {
-            let metrics = Metrics::new(get(member.client_url(), "/metrics").await?.body);
-            for name in PEER_NAMES {
-                ensure!(metrics.has(name), "{}: no {name}", member.name());
-            }
+            // etcd measures round trips every 30 seconds, so that they are not there at once.
+            eventually(Duration::from_secs(90), async || {
+                let metrics = Metrics::new(get(member.client_url(), "/metrics").await?.body);
+                for name in PEER_NAMES {
+                    ensure!(metrics.has(name), "{}: no {name}", member.name());
+                }
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
     })
