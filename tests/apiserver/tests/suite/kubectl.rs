@@ -59,6 +59,20 @@ fn apply_get_change_and_delete() -> Result<()> {
             said.contains("note: x") || said.contains("note=x"),
             "{said}"
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn namespaces_and_deletes() -> Result<()> {
+    check(&Setup::single(), async |world| {
+        let kubectl = world.apiserver.kubectl()?;
+        let mut labelled = config_map("a", "1");
+        labelled["metadata"]["labels"]["tier"] = json!("one");
+        let manifest = format!("{labelled}\n---\n{}", pod("p"));
+        kubectl
+            .with_input(&["create", "-f", "-"], &manifest)
+            .await?;
         kubectl.run(&["create", "namespace", "other"]).await?;
         kubectl
             .with_input(
