@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use metastore_conformance::build::{all, get, put, watch};
 use metastore_conformance::{Session, Setup, check_with, expect, fails};
-use metastore_harness::{Clients, Ending, Port};
+use metastore_harness::{Clients, Ending, Engine, Port, Target};
 use metastore_proto::etcdserverpb::{CompactionRequest, MemberListRequest, WatchCreateRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -327,6 +327,12 @@ fn a_configuration_file_goes_before_flags_and_variables() -> Result<()> {
     check_with(&Setup::single(), async |t| {
         let mut cluster = t.cluster().await;
         let folder = cluster.folder().to_owned();
+        // The flags no longer say it.
+        let engine = match cluster.target() {
+            Target::Etcd => "",
+            Target::MetaStore(Engine::RocksDb) => "storage-engine: rocksdb\n",
+            Target::MetaStore(Engine::Memory) => "storage-engine: memory\n",
+        };
         let member = cluster.member(0);
         member.stop().await?;
         let (client, peer) = (member.client_url().to_owned(), member.peer_url().to_owned());
@@ -334,7 +340,7 @@ fn a_configuration_file_goes_before_flags_and_variables() -> Result<()> {
         let text = format!(
             "name: m1\ndata-dir: {}\nlisten-client-urls: {client}\nadvertise-client-urls: {client}\n\
              listen-peer-urls: {peer}\ninitial-advertise-peer-urls: {peer}\ninitial-cluster: m1={peer}\n\
-             initial-cluster-token: metastore-test\nmax-txn-ops: 2\nwatch-progress-notify-interval: 300000000\n",
+             initial-cluster-token: metastore-test\nmax-txn-ops: 2\nwatch-progress-notify-interval: 300000000\n{engine}",
             member.data_dir().display()
         );
         let file = folder.join("member.yaml");
