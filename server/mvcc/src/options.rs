@@ -25,7 +25,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             value_cache_bytes: 128 << 20,
-            recent_bytes: 64 << 20,
+            recent_bytes: 32 << 20,
             pending_bytes: 256 << 20,
             persist_delay: Duration::from_millis(50),
             compaction_rows: 256,

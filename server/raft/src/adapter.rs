@@ -74,13 +74,13 @@ impl Adapter {
                 );
             }
             EntryPayload::Normal(proposal) => {
-                let batch = proposal.entry().map_err(io::Error::other)?;
+                let batch = proposal.take_entry().map_err(io::Error::other)?;
                 let waited = batch.origin == self.shared.member_id
                     && self.shared.waiters.contains(batch.sequence);
                 let since = Instant::now();
                 let outcomes = self
                     .machine
-                    .apply(position, batch, waited)
+                    .apply(position, &batch, waited)
                     .map_err(io::Error::other)?;
                 let took = since.elapsed();
                 if took > self.slow_apply {

@@ -113,7 +113,7 @@ impl Options {
             directory,
             segment_bytes: 64 << 20,
             first_segment_bytes: 1 << 20,
-            cache_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
             record_bytes: 8 << 20,
             reserve_bytes: 64 << 20,
             lazy_delay: Duration::from_secs(1),

@@ -34,6 +34,15 @@ impl Version {
     pub(crate) fn is_live(&self) -> bool {
         self.version != 0
     }
+
+    /// The main revision since which the key has existed, or has not.
+    pub(crate) fn turned(&self) -> i64 {
+        if self.is_live() {
+            self.create
+        } else {
+            self.main
+        }
+    }
 }
 
 /// A key with its versions. Its size counts: there may be tens of millions.

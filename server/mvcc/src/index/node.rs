@@ -1,7 +1,7 @@
 //! The nodes of the tree: leaves with up to 64 entries, inner nodes with up to 64 children.
 //!
 //! Promises: each knows how to find, insert, split and join; a leaf tells live entries from deleted ones by one
-//! bit each. Must not know versions beyond that bit.
+//! bit each; a node knows since when none of its keys has come or gone. Must not know versions beyond that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,6 +35,8 @@ pub(crate) struct Leaf {
     entries: Vec<Entry>,
     /// Bit i: entry i exists now, it is not a deletion.
     live: u64,
+    /// The newest main revision at which one of its keys came or went; not above it for a long time after a removal.
+    turned: i64,
     /// Bit i: the cached value of entry i was read since the sweep was last here. Readers set it.
     touched: AtomicU64,
 }
@@ -48,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) children: Vec<Node>,
     /// Live entries below each child.
     pub(crate) live: Vec<u64>,
+    /// When a key last came or went below each child.
+    pub(crate) turned: Vec<i64>,
 }
 
 impl Clone for Leaf {
@@ -56,6 +60,7 @@ impl Clone for Leaf {
             heads: self.heads.clone(),
             entries: self.entries.clone(),
             live: self.live,
+            turned: self.turned,
             touched: AtomicU64::new(self.touched.load(Relaxed)),
         }
     }
@@ -88,6 +93,14 @@ impl Node {
         }
     }
 
+    /// The main revision since which no key has come or gone.
+    pub(crate) fn turned(&self) -> i64 {
+        match self {
+            Self::Leaf(leaf) => leaf.turned,
+            Self::Inner(inner) => inner.turned.iter().copied().max().unwrap_or(0),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Leaf(leaf) => leaf.entries.len(),
@@ -112,6 +125,7 @@ impl Leaf {
             ..Self::default()
         };
         leaf.rebuild_heads();
+        leaf.rebuild_turned();
         for (at, entry) in leaf.entries.iter().enumerate() {
             leaf.live |= u64::from(entry.is_live()) << at;
         }
@@ -159,7 +173,13 @@ impl Leaf {
         let before = self.live >> at & 1;
         let now = u64::from(self.entries[at].is_live());
         self.live = self.live & !(1 << at) | now << at;
+        self.turned = self.turned.max(self.entries[at].current.turned());
         now as i64 - before as i64
+    }
+
+    /// The main revision since which no key has come or gone.
+    pub(crate) fn turned(&self) -> i64 {
+        self.turned
     }
 
     /// Inserts, splitting when full.
@@ -191,6 +211,7 @@ impl Leaf {
 
     fn insert_here(&mut self, at: usize, entry: Entry) {
         self.live = open_bit(self.live, at, entry.is_live());
+        self.turned = self.turned.max(entry.current.turned());
         let touched = self.touched.get_mut();
         *touched = open_bit(*touched, at, false);
         let kept = self.heads.insert(at, &entry.key);
@@ -217,7 +238,9 @@ impl Leaf {
         if !right.entries.is_empty() {
             self.entries.shrink_to(at + 8);
             self.rebuild_heads();
+            self.rebuild_turned();
             right.rebuild_heads();
+            right.rebuild_turned();
         }
         right
     }
@@ -227,9 +250,15 @@ impl Leaf {
             .rebuild(self.entries.iter().map(|entry| &entry.key[..]));
     }
 
+    fn rebuild_turned(&mut self) {
+        let turned = self.entries.iter().map(|entry| entry.current.turned());
+        self.turned = turned.max().unwrap_or(0);
+    }
+
     fn absorb(&mut self, mut right: Self) {
         let at = self.entries.len();
         self.live |= right.live << at;
+        self.turned = self.turned.max(right.turned);
         let touched = *right.touched.get_mut();
         *self.touched.get_mut() |= touched << at;
         self.entries.append(&mut right.entries);
@@ -242,11 +271,13 @@ impl Inner {
     pub(crate) fn new(separators: Vec<Box<[u8]>>, children: Vec<Node>) -> Self {
         debug_assert_eq!(separators.len() + 1, children.len());
         let live = children.iter().map(Node::live).collect();
+        let turned = children.iter().map(Node::turned).collect();
         let mut inner = Self {
             heads: Heads::default(),
             separators,
             children,
             live,
+            turned,
         };
         inner.rebuild_heads();
         inner
@@ -274,6 +305,8 @@ impl Inner {
     ) -> Split {
         let right_live = right.live();
         self.live[child] -= right_live;
+        self.turned[child] = self.children[child].turned();
+        self.turned.insert(child + 1, right.turned());
         let kept = self.heads.insert(child, &separator);
         self.separators.insert(child, separator);
         self.children.insert(child + 1, right);
@@ -294,6 +327,7 @@ impl Inner {
         let up = self.separators.pop().expect("a full node has separators");
         let right = Self::new(right_separators, self.children.split_off(middle + 1));
         self.live.truncate(middle + 1);
+        self.turned.truncate(middle + 1);
         self.rebuild_heads();
         Some((up, Node::Inner(Box::new(right))))
     }
@@ -303,6 +337,7 @@ impl Inner {
         if self.children[child].is_hollow() && self.children.len() > 1 {
             self.children.remove(child);
             self.live.remove(child);
+            self.turned.remove(child);
             let at = child.min(self.separators.len() - 1);
             self.separators.remove(at);
             self.heads.remove(at);
@@ -324,6 +359,7 @@ impl Inner {
         let separator = self.separators.remove(left);
         self.heads.remove(left);
         self.live[left] += self.live.remove(left + 1);
+        self.turned[left] = self.turned[left].max(self.turned.remove(left + 1));
         match (&mut self.children[left], right) {
             (Node::Leaf(leaf), Node::Leaf(right)) => {
                 Arc::make_mut(leaf).absorb(Arc::unwrap_or_clone(right));
@@ -333,6 +369,7 @@ impl Inner {
                 inner.separators.append(&mut right.separators);
                 inner.children.append(&mut right.children);
                 inner.live.append(&mut right.live);
+                inner.turned.append(&mut right.turned);
                 inner.rebuild_heads();
             }
             _ => unreachable!("children of one node are of one height"),

@@ -1,7 +1,7 @@
 //! An ordered map of entries that knows how many of them are live before any key: a B+tree with subtree counts.
 //!
-//! Promises: finding, inserting, counting are O(log n); a walk passes over subtrees without a live key at once; keys
-//! inserted in order leave full nodes. Must not know versions, the engine or locks.
+//! Promises: finding, inserting, counting are O(log n); counting as of an older revision looks only into the leaves whose keys
+//! have come or gone since; a walk passes over subtrees without a live key at once; keys inserted in order leave full nodes. Must not know versions, the engine or locks.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -137,8 +137,7 @@ impl Tree {
 
     /// Changes the entry of `key`, or makes it: `edit` gets the entry, if there is one, and otherwise may return one.
     pub(crate) fn edit(&mut self, key: &[u8], edit: &mut Edit<'_>) {
-        let (_, split) = edit_below(&mut self.root, key, edit);
-        if let Some((separator, right)) = split {
+        if let Some((separator, right)) = edit_below(&mut self.root, key, edit).split {
             let left = std::mem::take(self).root;
             self.root = Node::Inner(Box::new(Inner::new(vec![separator], vec![left, right])));
         }
@@ -171,6 +170,28 @@ impl Tree {
         told(walk_below(&self.root, Some(from), to, pass, visit))
     }
 
+    /// Counts the entries with `from <= key`, and `key < to` if given, that were live at main revision `at`, as far as the
+    /// live ones of now tell; visits the leaves where keys have come or gone since, in order. When `visit` ends it, what
+    /// lies before that leaf has been counted.
+    pub(crate) fn count_settled(
+        &self,
+        (from, to): (&[u8], Option<&[u8]>),
+        at: i64,
+        visit: &mut Visit<'_>,
+    ) -> (u64, ControlFlow<()>) {
+        let mut counted = 0;
+        let mut look = |leaf: &Arc<Leaf>, range: Range<usize>| {
+            if leaf.turned() > at {
+                return visit(leaf, range);
+            }
+            counted += u64::from(leaf.live_in(range.start, range.end).count_ones());
+            ControlFlow::Continue(())
+        };
+        let mut settled = 0;
+        let flow = count_below(&self.root, (Some(from), to), at, &mut settled, &mut look);
+        (counted + settled, told(flow))
+    }
+
     /// As [`Tree::walk`], with the leaves in descending order.
     pub(crate) fn walk_back(
         &self,
@@ -197,31 +218,52 @@ fn next_level(nodes: Vec<Node>, separators: Vec<Box<[u8]>>) -> (Vec<Node>, Vec<B
     (parents, between)
 }
 
-fn edit_below(node: &mut Node, key: &[u8], edit: &mut Edit<'_>) -> (i64, Split) {
+/// What an edit has done to a subtree.
+struct Edited {
+    /// How many live entries there are more.
+    live: i64,
+    /// When a key last came or went.
+    turned: i64,
+    split: Split,
+}
+
+fn edit_below(node: &mut Node, key: &[u8], edit: &mut Edit<'_>) -> Edited {
     match node {
         Node::Leaf(leaf) => match leaf.search(key) {
             Ok(at) => {
                 let leaf = Arc::make_mut(leaf);
                 let made = edit(Some(leaf.entry_mut(at)));
                 debug_assert!(made.is_none(), "the key has its entry");
-                (leaf.refresh_live(at), None)
-            }
-            Err(at) => match edit(None) {
-                Some(entry) => {
-                    let live = i64::from(entry.is_live());
-                    (live, Arc::make_mut(leaf).insert(at, entry))
+                Edited {
+                    live: leaf.refresh_live(at),
+                    turned: leaf.turned(),
+                    split: None,
                 }
-                None => (0, None),
-            },
+            }
+            Err(at) => {
+                let entry = edit(None);
+                let live = entry.as_ref().map_or(0, |entry| i64::from(entry.is_live()));
+                let turned = entry.as_ref().map_or(0, |entry| entry.current.turned());
+                let split = entry.and_then(|entry| Arc::make_mut(leaf).insert(at, entry));
+                Edited {
+                    live,
+                    turned,
+                    split,
+                }
+            }
         },
         Node::Inner(inner) => {
             let child = inner.child_of(key);
-            let (change, split) = edit_below(&mut inner.children[child], key, edit);
-            if change != 0 {
-                inner.live[child] = inner.live[child].wrapping_add_signed(change);
+            let edited = edit_below(&mut inner.children[child], key, edit);
+            if edited.live != 0 {
+                inner.live[child] = inner.live[child].wrapping_add_signed(edited.live);
+                inner.turned[child] = inner.turned[child].max(edited.turned);
             }
-            let split = split.and_then(|(key, right)| inner.insert_split(child, key, right));
-            (change, split)
+            let split = edited.split;
+            Edited {
+                split: split.and_then(|(key, right)| inner.insert_split(child, key, right)),
+                ..edited
+            }
         }
     }
 }
@@ -297,6 +339,37 @@ fn walk_below(
                 walk_below(&inner.children[child], from, to, pass, visit)?;
             }
         }
+    }
+    ControlFlow::Continue(())
+}
+
+/// As [`walk_below`], but subtrees that lie in the range and where no key has come or gone since `at` are counted instead.
+fn count_below(
+    node: &Node,
+    (from, to): (Option<&[u8]>, Option<&[u8]>),
+    at: i64,
+    counted: &mut u64,
+    visit: &mut Visit<'_>,
+) -> ControlFlow<Ended> {
+    let Node::Inner(inner) = node else {
+        return walk_below(node, from, to, Pass::Nothing, visit);
+    };
+    let first = from.map_or(0, |key| inner.child_of(key));
+    for child in first..inner.children.len() {
+        if child > first
+            && let (Some(to), Some(fence)) = (to, inner.right_fence(child - 1))
+            && fence >= to
+        {
+            return ControlFlow::Break(Ended::Range);
+        }
+        let from = from.filter(|_| child == first);
+        let ends_inside =
+            to.is_none_or(|to| inner.right_fence(child).is_some_and(|fence| fence <= to));
+        if from.is_none() && ends_inside && inner.turned[child] <= at {
+            *counted += inner.live[child];
+            continue;
+        }
+        count_below(&inner.children[child], (from, to), at, counted, visit)?;
     }
     ControlFlow::Continue(())
 }

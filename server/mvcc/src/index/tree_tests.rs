@@ -180,3 +180,89 @@ fn keys_in_order_leave_full_leaves() {
     });
     assert_eq!(leaves, 1000);
 }
+
+/// Writes or deletes as a transaction does, with the version that was there kept.
+fn write(tree: &mut Tree, key: &[u8], main: i64, live: bool) {
+    let version = |old: Option<&Version>| {
+        let create = old
+            .filter(|old| old.is_live())
+            .map_or(main, |old| old.create);
+        Version {
+            main,
+            create: if live { create } else { 0 },
+            version: i64::from(live),
+            sub: 0,
+            record_len: 1,
+        }
+    };
+    tree.edit(key, &mut |found| match found {
+        Some(entry) => {
+            let version = version(Some(&entry.current));
+            entry.supersede(version, 0);
+            None
+        }
+        None => live.then(|| Entry {
+            current: version(None),
+            ..entry(key, main, live)
+        }),
+    });
+}
+
+fn count_at(tree: &Tree, from: &[u8], to: Option<&[u8]>, at: i64) -> (u64, usize) {
+    let mut visited = 0;
+    let mut seen = 0;
+    let (settled, _) = tree.count_settled((from, to), at, &mut |leaf, range| {
+        let live = leaf.entries()[range].iter();
+        seen += live.filter(|entry| entry.live_at(at).is_some()).count() as u64;
+        visited += 1;
+        ControlFlow::Continue(())
+    });
+    (settled + seen, visited)
+}
+
+proptest! {
+    #[test]
+    fn counts_of_the_past_are_those_of_then(
+        writes in proptest::collection::vec((0..400u16, any::<bool>()), 1..1500),
+        moment in 0..1500i64,
+        (from, to) in (0..400u16, 0..401u16),
+    ) {
+        let mut tree = Tree::default();
+        let mut then = BTreeMap::new();
+        for (main, (key, live)) in (1i64..).zip(writes) {
+            write(&mut tree, &key.to_be_bytes(), main, live);
+            if main <= moment {
+                then.insert(key, live);
+            }
+        }
+        let live = |from: u16, to: u16| then.iter().filter(|(key, live)| **live && (from..to).contains(key)).count() as u64;
+        let (from_key, to_key) = (from.to_be_bytes(), to.to_be_bytes());
+        prop_assert_eq!(count_at(&tree, &from_key, None, moment).0, live(from, u16::MAX));
+        prop_assert_eq!(count_at(&tree, &from_key, Some(&to_key), moment).0, live(from, to.max(from)));
+    }
+}
+
+#[test]
+fn keys_written_again_cost_a_count_of_the_past_nothing() {
+    let mut tree = Tree::default();
+    for number in 0..50_000u32 {
+        write(
+            &mut tree,
+            &number.to_be_bytes(),
+            i64::from(number) + 1,
+            true,
+        );
+    }
+    for number in 0..50_000u32 {
+        write(
+            &mut tree,
+            &number.to_be_bytes(),
+            i64::from(number) + 50_001,
+            true,
+        );
+    }
+    write(&mut tree, &77u32.to_be_bytes(), 100_001, false);
+    write(&mut tree, &[0xff; 5], 100_002, true);
+    assert_eq!(count_at(&tree, b"", None, 50_000), (50_000, 2));
+    assert_eq!(count_at(&tree, b"", None, 100_002), (50_000, 0));
+}

@@ -1,25 +1,26 @@
 //! What a member proposes: a batch of commands with its bytes.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use metastore_proto::commandpb;
+use parking_lot::Mutex;
 use prost::Message;
 
 use super::{DecodeError, kind};
 
 /// One batch of commands, decoded and encoded; a clone costs one reference count.
 ///
-/// Whoever has only one form gets the other when it asks: bytes are decoded at most once per member,
-/// by the first that looks into them.
+/// The decoded form is for the one that applies it, who takes it away: the newest entries of the log stay
+/// in memory for followers that are behind, and those need the bytes alone.
 #[derive(Clone)]
 pub struct Proposal(Arc<Inner>);
 
 struct Inner {
     /// The kind byte and the encoded `commandpb.Entry`, so that log and network need no copy.
     tagged: Bytes,
-    entry: OnceLock<commandpb::Entry>,
+    entry: Mutex<Option<commandpb::Entry>>,
 }
 
 impl Proposal {
@@ -40,14 +41,14 @@ impl Proposal {
         entry.encode_raw(&mut tagged);
         Self(Arc::new(Inner {
             tagged: tagged.into(),
-            entry: OnceLock::from(entry),
+            entry: Mutex::new(Some(entry)),
         }))
     }
 
     pub(super) fn from_tagged(tagged: Bytes) -> Self {
         Self(Arc::new(Inner {
             tagged,
-            entry: OnceLock::new(),
+            entry: Mutex::default(),
         }))
     }
 
@@ -55,20 +56,18 @@ impl Proposal {
         &self.0.tagged
     }
 
-    /// The commands; decodes them when nobody has yet.
+    /// Takes the commands out; decodes them when they are not there any more, or have come as bytes.
     ///
     /// # Errors
     /// When the bytes are no `commandpb.Entry`.
-    pub fn entry(&self) -> Result<&commandpb::Entry, DecodeError> {
-        if let Some(entry) = self.0.entry.get() {
+    pub fn take_entry(&self) -> Result<commandpb::Entry, DecodeError> {
+        if let Some(entry) = self.0.entry.lock().take() {
             return Ok(entry);
         }
-        let decoded =
-            commandpb::Entry::decode(self.encoded()).map_err(|error| DecodeError::Malformed {
-                what: "proposal",
-                reason: error.to_string(),
-            })?;
-        Ok(self.0.entry.get_or_init(|| decoded))
+        commandpb::Entry::decode(self.encoded()).map_err(|error| DecodeError::Malformed {
+            what: "proposal",
+            reason: error.to_string(),
+        })
     }
 
     /// The encoded `commandpb.Entry`.
@@ -94,7 +93,7 @@ impl Eq for Proposal {}
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.entry.get() {
+        match &*self.0.entry.lock() {
             Some(entry) => write!(
                 f,
                 "{} commands of {:x}#{}",
@@ -133,25 +132,28 @@ mod tests {
         let from_entry = Proposal::from_entry(entry());
         assert_eq!(from_bytes, from_entry);
         assert_eq!(from_entry.encoded(), encoded);
-        assert_eq!(from_bytes.entry().unwrap(), &entry());
+        assert_eq!(from_bytes.take_entry().unwrap(), entry());
+        for _ in 0..2 {
+            assert_eq!(from_entry.take_entry().unwrap(), entry());
+        }
     }
 
     #[test]
     fn it_prints_short_whatever_it_holds() {
-        let proposal = Proposal::new(entry().encode_to_vec().into());
+        let proposal = Proposal::from_entry(entry());
+        assert_eq!(format!("{proposal:?}"), "Proposal(1 commands of abc#5)");
+        proposal.take_entry().unwrap();
         assert_eq!(
             proposal.to_string(),
             format!("{} bytes", proposal.byte_len())
         );
-        proposal.entry().unwrap();
-        assert_eq!(format!("{proposal:?}"), "Proposal(1 commands of abc#5)");
     }
 
     #[test]
     fn bytes_that_are_no_entry_are_an_error_when_looked_into() {
         assert!(
             Proposal::new(Bytes::from_static(&[0xff; 4]))
-                .entry()
+                .take_entry()
                 .is_err()
         );
     }
