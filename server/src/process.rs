@@ -8,7 +8,7 @@ use tikv_jemalloc_ctl::{Access, AsName};
 
 /// Memory that was freed goes back to the kernel after this time: long enough that a busy member does not ask
 /// for it again at once, short enough that a peak is gone within seconds.
-const DECAY_MILLISECONDS: isize = 5_000;
+const DECAY_MILLISECONDS: isize = 2_000;
 
 /// Lets a thread of jemalloc's own give freed memory back. To be called before other threads start: there is one
 /// arena by then, and later ones take over the setting.

@@ -72,7 +72,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            memory_budget_bytes: 96 << 20,
+            memory_budget_bytes: 64 << 20,
             background_bytes_per_second: 256 << 20,
             open_files: 512,
         }

@@ -24,8 +24,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            value_cache_bytes: 128 << 20,
-            recent_bytes: 32 << 20,
+            value_cache_bytes: 40 << 20,
+            recent_bytes: 24 << 20,
             pending_bytes: 256 << 20,
             persist_delay: Duration::from_millis(50),
             compaction_rows: 256,

@@ -8,6 +8,7 @@
 mod adapter;
 mod error;
 mod group;
+mod heartbeat;
 mod leases;
 pub mod log_store;
 mod network;

@@ -1,7 +1,7 @@
 //! openraft's outgoing messages: one `Network` per target and purpose, over the peer links.
 //!
 //! The log goes over one bidirectional stream per session, pipelined: many requests may be on their way, and
-//! answers come back in order.
+//! answers come back in order. Heartbeats have a stream of their own.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use openraft::raft::{
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{OptionalSend, RaftNetworkFactory};
 
+use crate::heartbeat::Heartbeats;
 use crate::peers::{Client, Link, Peers};
 use crate::snapshot::{self, SnapshotData};
 use crate::types::{PeerNode, TypeConfig};
@@ -43,6 +44,7 @@ impl RaftNetworkFactory<C> for NetworkFactory {
         Network {
             target,
             append: link.append.clone(),
+            heartbeats: None,
             link,
         }
     }
@@ -53,6 +55,7 @@ impl RaftNetworkFactory<C> for NetworkFactory {
         Network {
             target,
             append: link.control.clone(),
+            heartbeats: Some(Heartbeats::default()),
             link,
         }
     }
@@ -62,6 +65,8 @@ impl RaftNetworkFactory<C> for NetworkFactory {
 pub(crate) struct Network {
     target: u64,
     append: Client,
+    /// Only of the way that heartbeats take.
+    heartbeats: Option<Heartbeats>,
     link: Link,
 }
 
@@ -74,6 +79,27 @@ impl Network {
             }
             _ => RPCError::Network(NetworkError::new(&error)),
         }
+    }
+}
+
+impl Network {
+    /// Answers the one question that a heartbeat asks.
+    async fn beat<S>(
+        &mut self,
+        mut input: S,
+    ) -> Result<BoxStream<'_, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>
+    where
+        S: Stream<Item = AppendEntriesRequest<C>> + Unpin,
+    {
+        let (Some(heartbeats), Some(request)) = (&mut self.heartbeats, input.next().await) else {
+            return Ok(futures::stream::empty().boxed());
+        };
+        let question = wire::append_request(&request);
+        let answer = match heartbeats.ask(&mut self.append, question).await {
+            Ok(answer) => wire::from_append_response(answer).map_err(|error| malformed(&error)),
+            Err(status) => Err(self.failed(&status)),
+        };
+        Ok(futures::stream::iter([answer]).boxed())
     }
 }
 
@@ -96,6 +122,9 @@ impl NetStreamAppend<C> for Network {
     where
         S: Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
     {
+        if self.heartbeats.is_some() {
+            return Box::pin(self.beat(input));
+        }
         Box::pin(async move {
             let requests = input.map(|request| wire::append_request(&request));
             let opened = tokio::time::timeout(

@@ -23,7 +23,7 @@ use crate::types::Proposal;
 
 /// Entries on their way at once. More would make each smaller; fewer would leave the disk idle
 /// while a batch crosses the network.
-const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+const ENTRIES_IN_FLIGHT_MAX: usize = 2;
 /// Bytes of commands in one entry.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// How soon a batch without a leader looks again.

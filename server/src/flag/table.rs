@@ -113,8 +113,8 @@ pub const FLAGS: &[Flag] = {
         flag(Member, "feature-gates", Kind::Gates, "", ConfigJson, Effective, "Gates to set, as A=true,B=false."),
         //
         flag(MetaStore, "storage-engine", Kind::OneOf(&["rocksdb", "memory"]), "rocksdb", Config, Effective, "Where the state is kept: rocksdb, or memory (durable by the log and its snapshots). A data folder keeps the engine it was created with."),
-        flag(MetaStore, "value-cache-bytes", UINT64, "134217728", Config, Effective, "Bytes of values of current keys that are held in memory beside the index."),
-        flag(MetaStore, "engine-memory-bytes", UINT64, "100663296", Config, Effective, "Bytes of memory for RocksDB's write buffers and block cache together."),
+        flag(MetaStore, "value-cache-bytes", UINT64, "41943040", Config, Effective, "Bytes of values of current keys that are held in memory beside the index."),
+        flag(MetaStore, "engine-memory-bytes", UINT64, "67108864", Config, Effective, "Bytes of memory for RocksDB's write buffers and block cache together."),
         flag(MetaStore, "raft-log-retention-bytes", UINT64, "1073741824", Config, Effective, "Bytes of the log that are kept for members that are behind."),
         flag(MetaStore, "client-cert-allowed-cn", Kind::List, "", ClientSecurity("allowed-cn"), Effective, "Common names, separated by commas, one of which a client's certificate must have. In etcd it exists in the configuration file only."),
         //
