@@ -82,6 +82,7 @@ impl Group {
         let metrics = metrics.borrow_watched();
         let mut leader = metrics.current_leader.unwrap_or(0);
         let voters = metrics.membership_config.membership().voter_ids().count();
+        self.shared.set_voters(voters);
         let limit = self.options.election_timeout;
         if leader == self.shared.member_id {
             let lost = metrics

@@ -260,7 +260,8 @@ impl Raft {
             let group = group.clone();
             async move { group.read_round().await }
         };
-        self.reads.pass(&self.runtime, round).await
+        let gather = self.group.shared.voters() > 1;
+        self.reads.pass(&self.runtime, gather, round).await
     }
 
     /// Who leads, as far as this member can tell.

@@ -1,6 +1,6 @@
 //! What the parts of the raft room share: who leads, how far this member has applied, who waits.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ pub(crate) struct Shared {
     leadership: watch::Sender<Leadership>,
     applied: watch::Sender<u64>,
     leader_heard: LeaderHeard,
+    voters: AtomicUsize,
     pub(crate) stopped: AtomicBool,
 }
 
@@ -35,6 +36,7 @@ impl Shared {
             leadership: watch::Sender::default(),
             applied: watch::Sender::new(applied),
             leader_heard: LeaderHeard::default(),
+            voters: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         }
     }
@@ -75,6 +77,15 @@ impl Shared {
             .subscribe()
             .wait_for(|next| *next > index)
             .await;
+    }
+
+    /// Voters of the group, as last seen.
+    pub(crate) fn voters(&self) -> usize {
+        self.voters.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_voters(&self, voters: usize) {
+        self.voters.store(voters, Ordering::Relaxed);
     }
 
     pub(crate) fn hear_leader(&self) {
