@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# MetaStore beside etcd, one member and three; the report goes to docs/performance.
+# MetaStore beside etcd, one member and three; the report goes to docs/performance.md and docs/performance/.
+# MEMBERS chooses the sizes; arguments go to the load program (--runs, --scale, --only).
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 . "$here/../../scripts/environment.sh"
@@ -13,3 +14,12 @@ for members in ${MEMBERS:-1 3}; do
     --metastore "$CARGO_TARGET_DIR/release/metastore" \
     --members "$members" --data "$work" --output "$root/docs/performance" "$@"
 done
+{
+  cat "$here/introduction.md"
+  for report in "$root"/docs/performance/load-*.md; do
+    members="$(basename "$report" .md)"
+    printf '\n## Members: %s\n\n' "${members#load-}"
+    cat "$report"
+  done
+} >"$root/docs/performance.md"
+say "the report is in docs/performance.md"
