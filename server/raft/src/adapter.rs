@@ -84,7 +84,7 @@ impl Adapter {
                     .map_err(io::Error::other)?;
                 let took = since.elapsed();
                 if took > self.slow_apply {
-                    log_slow(took, self.slow_apply, position, batch);
+                    log_slow(took, self.slow_apply, position, &batch);
                 }
                 if waited {
                     answers.push((batch.sequence, outcomes));
