@@ -137,7 +137,7 @@ mod tests {
         for _ in 0..10 {
             let (gate, runtime, round) = (gate.clone(), runtime.clone(), round.clone());
             reads.push(tokio::spawn(
-                async move { gate.pass(&runtime, round).await },
+                async move { gate.pass(&runtime, false, round).await },
             ));
             tokio::task::yield_now().await;
         }
