@@ -68,6 +68,13 @@ impl Group {
         self.shared.leadership().leader == self.shared.member_id
     }
 
+    /// The index of the last entry that this member knows to be committed.
+    pub(crate) fn committed(&self) -> Option<u64> {
+        let metrics = self.raft.data_metrics();
+        let committed = metrics.borrow_watched().local_committed;
+        committed.map(|id| id.index)
+    }
+
     /// When leadership last moved or was lost, if it ever did.
     pub(crate) fn leader_changed_at(&self) -> Option<Instant> {
         *self.leader_changed.lock()

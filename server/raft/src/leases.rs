@@ -47,10 +47,11 @@ pub(crate) async fn renew_here(
     if !group.leads() {
         return None;
     }
+    apply_committed(group).await?;
     if let Some(renewal) = times.renew(id).ok()? {
         return Some(Some(renewal));
     }
-    catch_up(group).await?;
+    confirm(group).await?;
     times.renew(id).ok()
 }
 
@@ -63,17 +64,31 @@ pub(crate) async fn remaining_here(
     if !group.leads() {
         return None;
     }
+    apply_committed(group).await?;
     if let Some(left) = times.remaining(id).ok()? {
         return Some(Some(whole_seconds(left)));
     }
-    catch_up(group).await?;
+    confirm(group).await?;
     let left = times.remaining(id).ok()?;
     Some(left.map(whole_seconds))
 }
 
-/// Another member may have answered a grant that is not applied here yet.
-async fn catch_up(group: &Group) -> Option<()> {
+/// Waits for what another member may have applied, and answered, before this one: a grant or a revocation (etcd:
+/// waitAppliedIndex of server/etcdserver/v3_server.go).
+async fn apply_committed(group: &Group) -> Option<()> {
+    match group.committed() {
+        Some(index) => applied(group, index).await,
+        None => Some(()),
+    }
+}
+
+/// Before "there is no such lease" is said: this member still leads, and has applied all that was granted.
+async fn confirm(group: &Group) -> Option<()> {
     let index = group.read_index().await?;
+    applied(group, index).await
+}
+
+async fn applied(group: &Group, index: u64) -> Option<()> {
     let applied = group.shared.wait_applied(index);
     tokio::time::timeout(PATIENCE, applied).await.ok()
 }

@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::build;
 use crate::coverage::Coverage;
-use crate::generate::{FENCE_KEY, FENCE_WATCH, Generator, STREAMS, Seen, Step};
+use crate::generate::{FENCE_KEY, FENCE_WATCH, Generator, STREAMS, Seen, Step, deletes};
 use crate::keepalive::KeepAlive;
 use crate::runner::{Setup, open};
 use crate::session::{Session, Tamper};
@@ -150,7 +150,12 @@ impl Pair {
     }
 
     fn report(&self, expected: &Result<()>, got: &Result<()>, differences: &str) -> String {
-        let start = self.history.len().saturating_sub(STEPS_SHOWN);
+        let shown = std::env::var("METASTORE_STEPS_SHOWN");
+        let shown = shown.ok().and_then(|text| text.parse().ok());
+        let start = self
+            .history
+            .len()
+            .saturating_sub(shown.unwrap_or(STEPS_SHOWN));
         let mut text = format!(
             "last steps:\n{}\n{differences}",
             self.history[start..].join("\n")
@@ -286,6 +291,9 @@ impl Driver {
         }
         if self.revision > seen.revision {
             seen.newest_put = matches!(step, Step::Put(_)).then_some(self.revision);
+            if matches!(step, Step::Txn(request) if deletes(request)) {
+                seen.rewriting.insert(self.revision);
+            }
         }
         seen.revision = self.revision;
         if let Some((revision, physical)) = self.compacted.take() {

@@ -3,8 +3,11 @@
 //! The same seed gives the same calls. What a call refers to (revisions, watches) follows the answers of the
 //! reference, which the other target has to give as well.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use metastore_proto::etcdserverpb::compare::TargetUnion;
+use metastore_proto::etcdserverpb::request_op::Request;
 use metastore_proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest,
     RequestOp, TxnRequest, WatchCreateRequest,
@@ -74,10 +77,31 @@ pub(crate) struct Seen {
     pub(crate) writes: Vec<i64>,
     /// The newest revision, if a put made it: then its key is still there.
     pub(crate) newest_put: Option<i64>,
+    /// The revisions of transactions that may have deleted a key and put it again.
+    pub(crate) rewriting: HashSet<i64>,
+}
+
+/// Whether a transaction holds deletions, on whichever branch.
+pub(crate) fn deletes(request: &TxnRequest) -> bool {
+    let mut operations = request.success.iter().chain(&request.failure);
+    operations.any(|operation| match &operation.request {
+        Some(Request::RequestDeleteRange(_)) => true,
+        Some(Request::RequestTxn(nested)) => deletes(nested),
+        _ => false,
+    })
 }
 
 /// One call in so many is one that chance would make too seldom.
 const SELDOM: usize = 20;
+
+/// The revision, or one before it at which no transaction deleted a key and put it again: compacted just there, etcd
+/// keeps the deletion and loses the key.
+fn spared(mut revision: i64, seen: &Seen) -> i64 {
+    while seen.rewriting.contains(&revision) {
+        revision -= 1;
+    }
+    revision
+}
 
 /// The source of calls.
 pub(crate) struct Generator {
@@ -129,7 +153,7 @@ impl Generator {
             67..70 => Step::Compact(self.compaction(seen)),
             70..73 if !seen.compacting => Step::HashKv(self.hash(seen)),
             70..73 => Step::Compact(CompactionRequest {
-                revision: seen.revision,
+                revision: spared(seen.revision, seen),
                 physical: true,
             }),
             73..76 => self.grant(),
@@ -453,7 +477,10 @@ impl Generator {
             }
         };
         // Having compacted at 0 (which it allows), etcd answers every HashKV of 0, "now", with what it remembers of that.
-        let revision = if revision == 0 { 1 } else { revision };
+        let revision = match spared(revision, seen) {
+            0 => 1,
+            revision => revision,
+        };
         CompactionRequest {
             revision,
             physical: self.chance(50),
