@@ -27,6 +27,8 @@ const FORMAT: u32 = 1;
 const MARKER: &str = "METASTORE";
 const MARKER_TEMPORARY: &str = "METASTORE.tmp";
 const LOCK: &str = "LOCK";
+/// Made and removed at once, to see whether the folder can be written; a power cut may leave it.
+const PROBE: &str = ".touch";
 const PRIVATE: u32 = 0o700;
 
 /// A data folder that this process has to itself.
@@ -207,9 +209,9 @@ fn is_ours(member: &Path, engine: Kind) -> Result<bool, Error> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // The mark is the first thing that a member writes, but for these two.
+            // The mark is the first thing that a member writes, but for these.
             let mut strangers = names(member)?;
-            strangers.retain(|name| name != LOCK && name != MARKER_TEMPORARY);
+            strangers.retain(|name| ![LOCK, MARKER_TEMPORARY, PROBE].contains(&name.as_str()));
             if strangers.is_empty() {
                 return Ok(false);
             }
@@ -300,7 +302,7 @@ fn make_private(folder: &Path) -> Result<(), Error> {
         // A power cut must not take a folder from under what is written into it.
         new.into_iter().try_for_each(sync_parent)?;
     }
-    let probe = folder.join(".touch");
+    let probe = folder.join(PROBE);
     fs::write(&probe, "")
         .and_then(|()| fs::remove_file(&probe))
         .map_err(failure("open", &probe))
@@ -479,6 +481,7 @@ mod tests {
         fs::create_dir_all(&member).expect("made");
         fs::write(member.join(LOCK), "").expect("written");
         fs::write(member.join(MARKER_TEMPORARY), "{").expect("written");
+        fs::write(member.join(PROBE), "").expect("written");
         DataDirectory::open(&data).expect("a data directory");
     }
 

@@ -1,7 +1,8 @@
 //! Who this member is: computed once from the flags of a new cluster, as etcd does, then kept beside its
 //! data, so that a restart does not depend on the flags that made it.
 //!
-//! `<data-dir>/member/IDENTITY`: `{"cluster_id":"<hex>","member_id":"<hex>"}`.
+//! `<data-dir>/member/IDENTITY`: `{"cluster_id":"<hex>","member_id":"<hex>","founders":[...]}`. The founders are kept
+//! too: a process that ends before it has founded the cluster does so at its next start.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ const FILE: &str = "IDENTITY";
 pub(super) struct Identity {
     pub(super) cluster_id: u64,
     pub(super) member_id: u64,
-    /// Empty on a restart.
+    /// The members that the cluster begins with; without a meaning once it has begun.
     pub(super) founders: Vec<Member>,
 }
 
@@ -40,6 +41,15 @@ pub(super) enum Error {
 struct Stored {
     cluster_id: String,
     member_id: String,
+    #[serde(default)]
+    founders: Vec<Founder>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Founder {
+    id: String,
+    name: String,
+    peer_urls: Vec<String>,
 }
 
 impl Identity {
@@ -104,18 +114,35 @@ fn read(path: &Path) -> io::Result<Option<Identity>> {
     };
     let stored: Stored = serde_json::from_str(&text).map_err(io::Error::other)?;
     let id = |hex: &str| u64::from_str_radix(hex, 16).map_err(io::Error::other);
+    let founder = |founder: Founder| {
+        io::Result::Ok(Member {
+            id: id(&founder.id)?,
+            name: founder.name,
+            peer_urls: founder.peer_urls,
+        })
+    };
     Ok(Some(Identity {
         cluster_id: id(&stored.cluster_id)?,
         member_id: id(&stored.member_id)?,
-        founders: Vec::new(),
+        founders: stored
+            .founders
+            .into_iter()
+            .map(founder)
+            .collect::<Result<_, _>>()?,
     }))
 }
 
 fn write(path: &Path, identity: &Identity) -> io::Result<()> {
     let hex = |id: u64| format!("{id:x}");
+    let founder = |member: &Member| Founder {
+        id: hex(member.id),
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+    };
     let stored = Stored {
         cluster_id: hex(identity.cluster_id),
         member_id: hex(identity.member_id),
+        founders: identity.founders.iter().map(founder).collect(),
     };
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
@@ -125,5 +152,40 @@ fn write(path: &Path, identity: &Identity) -> io::Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_a_member_is_and_with_whom_it_begins_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        let founder = Member {
+            id: u64::MAX,
+            name: "m1".to_owned(),
+            peer_urls: vec!["http://127.0.0.1:2380".to_owned()],
+        };
+        let identity = Identity {
+            cluster_id: 7,
+            member_id: u64::MAX,
+            founders: vec![founder],
+        };
+        write(&path, &identity).expect("written");
+        let kept = read(&path).expect("read").expect("there");
+        assert_eq!((kept.cluster_id, kept.member_id), (7, u64::MAX));
+        assert_eq!(kept.founders, identity.founders);
+    }
+
+    #[test]
+    fn an_identity_without_founders_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        fs::write(&path, r#"{"cluster_id":"7","member_id":"8"}"#).expect("written");
+        let kept = read(&path).expect("read").expect("there");
+        assert_eq!((kept.cluster_id, kept.member_id), (7, 8));
+        assert!(kept.founders.is_empty());
     }
 }
