@@ -100,6 +100,9 @@ table! {
     FUTURE_REV = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
     NO_SPACE = ResourceExhausted, "etcdserver: mvcc: database space exceeded";
 
+    // etcd has none: there a full disk ends the process.
+    DISK_FULL = ResourceExhausted, "etcdserver: no space left on device";
+
     LEASE_NOT_FOUND = NotFound, "etcdserver: requested lease not found";
     LEASE_EXIST = FailedPrecondition, "etcdserver: lease already exists";
     LEASE_TTL_TOO_LARGE = OutOfRange, "etcdserver: too large lease TTL";
@@ -185,6 +188,7 @@ impl From<node::Error> for Refusal {
             node::Error::LeaderChanged => LEADER_CHANGED,
             node::Error::Stopped => STOPPED,
             node::Error::TooManyRequests => TOO_MANY_REQUESTS,
+            node::Error::DiskFull => DISK_FULL,
             node::Error::RequestTooLarge => REQUEST_TOO_LARGE,
             node::Error::NotSupportedForLearner => NOT_SUPPORTED_FOR_LEARNER,
             node::Error::LeaseNotFound => LEASE_NOT_FOUND,

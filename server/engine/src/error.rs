@@ -35,7 +35,7 @@ pub enum Error {
     #[error("this build has no rocksdb engine")]
     NotBuilt,
     /// The operating system refused an operation on a file.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was tried, as a verb.
         action: &'static str,
@@ -45,7 +45,7 @@ pub enum Error {
         source: io::Error,
     },
     /// RocksDB failed; its text is the source.
-    #[error("rocksdb cannot {action}")]
+    #[error("rocksdb cannot {action}: {source}")]
     Storage {
         /// What was tried, as a verb.
         action: &'static str,

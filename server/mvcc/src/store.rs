@@ -206,7 +206,13 @@ impl Store {
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         let shared = self.place.shared.load_full();
         shared.persister.drain()?;
-        let view = shared.engine.view()?;
+        drop(shared);
+        self.written_snapshot()
+    }
+
+    /// As [`Store::snapshot`], of what the engine holds already: for when it has no room for more.
+    pub fn written_snapshot(&self) -> Result<Snapshot, Error> {
+        let view = self.shared().engine.view()?;
         let applied = view.get(Space::System, persister::APPLIED)?;
         Ok(Snapshot { view, applied })
     }

@@ -29,6 +29,9 @@ pub enum Error {
     /// More requests wait than the member is willing to hold.
     #[error("too many requests")]
     TooManyRequests,
+    /// A disk of this member or of the leader is nearly full; nothing was written.
+    #[error("no space left on device")]
+    DiskFull,
     /// The request is larger than `--max-request-bytes`.
     #[error("request is too large")]
     RequestTooLarge,

@@ -41,6 +41,15 @@ pub(crate) struct Inner {
     pub(crate) raft_runtime: parking_lot::Mutex<Option<tokio::runtime::Runtime>>,
 }
 
+impl Drop for Inner {
+    /// The last handle may go in a task, where a runtime must not be waited for.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.raft_runtime.get_mut().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// One member. A clone is another handle.
 #[derive(Clone)]
 pub struct Node {
@@ -63,12 +72,7 @@ impl Node {
 
     /// Refuses what would exceed the quota, and raises the alarm NOSPACE for it.
     pub async fn check_quota(&self, request: &Request) -> Result<(), Error> {
-        let cost = match request {
-            Request::Put(put) => quota::put_cost(put),
-            Request::Txn(txn) => quota::txn_cost(txn),
-            Request::LeaseGrant(_) => quota::LEASE_OVERHEAD,
-            _ => return Ok(()),
-        };
+        let cost = quota::cost(request);
         let limit = self.inner.limits.quota_backend_bytes;
         // etcd lets through what adds nothing: a transaction without puts (quota.go Available).
         if limit == 0 || cost == 0 || self.inner.store.logical_bytes() + (cost as u64) < limit {
@@ -284,7 +288,7 @@ impl From<ProposeError> for Error {
             ProposeError::Timeout => Self::Timeout,
             ProposeError::LeaderFailure => Self::TimeoutDueToLeaderFailure,
             ProposeError::TooManyRequests => Self::TooManyRequests,
-            ProposeError::Full => Self::Storage("the disk of the log is full".into()),
+            ProposeError::Full => Self::DiskFull,
             ProposeError::Stopped => Self::Stopped,
         }
     }

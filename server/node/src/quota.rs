@@ -1,19 +1,38 @@
 //! What a request would add to the store, as etcd estimates it (server/storage/quota.go).
 
+use metastore_proto::commandpb::{Command, command::Request};
 use metastore_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op};
 
 /// Bytes that etcd adds to a key and its value (kvOverhead).
 const KEY_VALUE_OVERHEAD: usize = 256;
 /// Bytes that etcd counts for a lease (leaseOverhead).
-pub(crate) const LEASE_OVERHEAD: usize = 64;
+const LEASE_OVERHEAD: usize = 64;
+
+/// Bytes that a request would add.
+pub(crate) fn cost(request: &Request) -> usize {
+    match request {
+        Request::Put(put) => put_cost(put),
+        Request::Txn(txn) => txn_cost(txn),
+        Request::LeaseGrant(_) => LEASE_OVERHEAD,
+        _ => 0,
+    }
+}
+
+/// Whether a full disk refuses a command: what the quota refuses too. Compactions and deletions are how room is made.
+pub(crate) fn grows(command: &Command) -> bool {
+    command
+        .request
+        .as_ref()
+        .is_some_and(|request| cost(request) > 0)
+}
 
 /// Bytes that a put would add.
-pub(crate) fn put_cost(put: &PutRequest) -> usize {
+fn put_cost(put: &PutRequest) -> usize {
     KEY_VALUE_OVERHEAD + put.key.len() + put.value.len()
 }
 
 /// Bytes that the dearer branch of a transaction would add.
-pub(crate) fn txn_cost(txn: &TxnRequest) -> usize {
+fn txn_cost(txn: &TxnRequest) -> usize {
     let branch = |ops: &[RequestOp]| {
         ops.iter()
             .map(|op| match &op.request {

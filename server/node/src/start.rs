@@ -16,6 +16,7 @@ use crate::duties;
 use crate::lease_clock::{LeaseClock, TimedLeases};
 use crate::node::{Inner, Node};
 use crate::options::{AutoCompaction, Options};
+use crate::quota;
 use crate::status::Status;
 
 /// Why a member did not start.
@@ -76,14 +77,16 @@ impl Node {
             .enable_all()
             .build()?;
         let raft_options = raft_options(&options, view.clone(), clock.clone());
-        let raft = Raft::start(
-            raft_options,
-            machine,
-            store.clone(),
-            directory,
-            runtime.handle().clone(),
-        )
-        .await?;
+        let handle = runtime.handle().clone();
+        let raft = Raft::start(raft_options, machine, store.clone(), directory, handle).await;
+        let raft = match raft {
+            Ok(raft) => raft,
+            Err(error) => {
+                // Just dropped it would wait for its threads, which no task of another runtime may do.
+                runtime.shutdown_background();
+                return Err(error.into());
+            }
+        };
         let (status, followed) = watch::channel(Status::default());
         let node = Self {
             inner: Arc::new(Inner {
@@ -210,6 +213,7 @@ fn raft_options(options: &Options, view: View, clock: Arc<LeaseClock>) -> metast
             view: view.clone(),
         }),
         leases: Arc::new(TimedLeases { clock, view }),
+        grows: quota::grows,
     }
 }
 

@@ -17,8 +17,9 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, S
 use openraft::{EntryPayload, OptionalSend};
 use prost::Message;
 
+use crate::flush::Flush;
 use crate::shared::Shared;
-use crate::snapshot::{Pinned, SnapshotData, SnapshotOf};
+use crate::snapshot::{Pinned, Pins, SnapshotData, SnapshotOf};
 use crate::state_directory::StateDirectory;
 use crate::types::{self, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -35,7 +36,8 @@ pub(crate) struct Adapter {
     shared: Arc<Shared>,
     directory: Arc<StateDirectory>,
     slow_apply: Duration,
-    pinned: Option<Arc<Pinned>>,
+    flush: Arc<Flush>,
+    pins: Arc<Pins>,
 }
 
 /// Batches that wait for an answer: sequence and outcomes.
@@ -49,6 +51,8 @@ impl Adapter {
         shared: Arc<Shared>,
         directory: Arc<StateDirectory>,
         slow_apply: Duration,
+        flush: Arc<Flush>,
+        pins: Arc<Pins>,
     ) -> Self {
         Self {
             machine,
@@ -56,7 +60,8 @@ impl Adapter {
             shared,
             directory,
             slow_apply,
-            pinned: None,
+            flush,
+            pins,
         }
     }
 
@@ -102,38 +107,19 @@ impl Adapter {
         }
     }
 
-    fn stored_membership(bytes: Option<&[u8]>) -> io::Result<StoredMembership> {
-        match bytes {
-            Some(bytes) => types::decode_stored_membership(bytes).map_err(io::Error::other),
-            None => Ok(StoredMembership::default()),
-        }
-    }
-
-    /// Pins the present state, or hands out the one that a broken transfer was reading.
+    /// Pins the present state, or hands out the one that a transfer is reading.
     fn pin(&mut self) -> io::Result<Arc<Pinned>> {
-        if let Some(pinned) = self
-            .pinned
-            .as_ref()
-            .filter(|pinned| pinned.is_fresh() && Arc::strong_count(pinned) == 1)
-        {
-            return Ok(pinned.clone());
+        if let Some(pinned) = self.pins.usable() {
+            return Ok(pinned);
         }
-        let snapshot = self.store.snapshot().map_err(io::Error::other)?;
+        // An engine that has no room is behind, but what it holds is a state too; an error would be raft's end.
+        let snapshot = self.store.snapshot();
+        let snapshot = snapshot.or_else(|_| self.store.written_snapshot());
+        let snapshot = snapshot.map_err(io::Error::other)?;
         let bookkeeping = Bookkeeping::of(&snapshot).map_err(io::Error::other)?;
-        let meta = SnapshotMeta {
-            last_log_id: bookkeeping
-                .applied
-                .map(|at| types::log_id(at.term, at.index)),
-            last_membership: Self::stored_membership(bookkeeping.raft_membership.as_deref())?,
-        };
-        let pinned = Arc::new(Pinned {
-            id: rand::random(),
-            since: Instant::now(),
-            meta,
-            engine: self.directory.kind().name(),
-            view: parking_lot::Mutex::new(snapshot.view),
-        });
-        self.pinned = Some(pinned.clone());
+        let meta = types::position_of(&bookkeeping)?;
+        let pinned = Pinned::new(meta, self.directory.kind().name(), snapshot.view);
+        self.pins.hold(pinned.clone());
         Ok(pinned)
     }
 }
@@ -189,7 +175,7 @@ impl RaftStateMachine<C> for Adapter {
             .map(|at| types::log_id(at.term, at.index));
         Ok((
             applied,
-            Self::stored_membership(self.machine.raft_membership())?,
+            types::stored_membership_of(self.machine.raft_membership())?,
         ))
     }
 
@@ -224,7 +210,7 @@ impl RaftStateMachine<C> for Adapter {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
-            store: self.store.clone(),
+            flush: self.flush.clone(),
         }
     }
 
@@ -239,7 +225,7 @@ impl RaftStateMachine<C> for Adapter {
             ));
         };
         tracing::info!(last = ?meta.last_log_id, "installing a received snapshot");
-        self.pinned = None;
+        self.pins.clear();
         tokio::task::block_in_place(|| {
             self.directory.promote(&staged).map_err(io::Error::other)?;
             let (store, writer) = self
@@ -251,6 +237,7 @@ impl RaftStateMachine<C> for Adapter {
                 .map_err(io::Error::other)?;
             self.directory.sweep()
         })?;
+        self.flush.advance(meta.clone());
         self.shared
             .set_applied(meta.last_log_id.map_or(0, |id| id.index + 1));
         Ok(())
@@ -265,31 +252,17 @@ impl RaftStateMachine<C> for Adapter {
     }
 }
 
-/// Makes the applied state durable and tells how far that is: what openraft calls building a snapshot.
+/// Tells how far the state is durable: what openraft calls building a snapshot. The flush itself has been before.
 pub(crate) struct Builder {
-    store: Store,
+    flush: Arc<Flush>,
 }
 
 impl RaftSnapshotBuilder<C> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf, io::Error> {
-        let store = self.store.clone();
-        let flushed = tokio::task::spawn_blocking(move || {
-            // The position is read from a view taken before the flush: the flush covers it.
-            let snapshot = store.snapshot().map_err(io::Error::other)?;
-            store.flush().map_err(io::Error::other)?;
-            Bookkeeping::of(&snapshot).map_err(io::Error::other)
-        });
-        let bookkeeping = flushed.await.map_err(io::Error::other)??;
-        let meta = SnapshotMeta {
-            last_log_id: bookkeeping
-                .applied
-                .map(|at| types::log_id(at.term, at.index)),
-            last_membership: Adapter::stored_membership(bookkeeping.raft_membership.as_deref())?,
-        };
         Ok(Snapshot {
-            meta,
+            meta: self.flush.durable(),
             snapshot: SnapshotData::Position,
         })
     }

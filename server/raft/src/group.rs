@@ -13,6 +13,7 @@ use metastore_proto::peerpb::ReadIndexRequest;
 use crate::adapter::Adapter;
 use crate::error::ReadError;
 use crate::peers::{Link, Peers};
+use crate::room::Room;
 use crate::shared::{Leadership, Shared};
 use crate::types::TypeConfig;
 
@@ -35,6 +36,7 @@ pub(crate) struct Group {
     pub(crate) raft: OpenRaft,
     pub(crate) peers: Arc<Peers>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) room: Arc<Room>,
     pub(crate) options: GroupOptions,
     leader_changed: Mutex<Option<Instant>>,
 }
@@ -44,12 +46,14 @@ impl Group {
         raft: OpenRaft,
         peers: Arc<Peers>,
         shared: Arc<Shared>,
+        room: Arc<Room>,
         options: GroupOptions,
     ) -> Self {
         Self {
             raft,
             peers,
             shared,
+            room,
             options,
             leader_changed: Mutex::new(None),
         }

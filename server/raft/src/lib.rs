@@ -7,6 +7,7 @@
 
 mod adapter;
 mod error;
+mod flush;
 mod group;
 mod heartbeat;
 mod leases;
@@ -19,6 +20,7 @@ mod queue;
 mod raft;
 mod read_gate;
 mod retention;
+mod room;
 mod shared;
 mod snapshot;
 mod state_directory;
@@ -32,6 +34,7 @@ pub use leases::{LeaseTimes, NotInOffice, Renewal};
 pub use peer_service::Identity;
 pub use peers::{Connect, Connecting, PeerStream, plain_tcp};
 pub use raft::{Options, Position, Raft};
+pub use room::Grows;
 pub use shared::Leadership;
 pub use state_directory::{StateDirectory, StateError};
 pub use tonic::service::Routes;

@@ -69,6 +69,11 @@ impl LogStore {
         self.wal.purge_point(bytes)
     }
 
+    /// The index of the last entry that has been purged, if any has.
+    pub(crate) fn purged(&self) -> Option<u64> {
+        self.wal.history().purged.map(|at| at.index)
+    }
+
     /// Counters since the log was opened.
     #[must_use]
     pub fn metrics(&self) -> wal::Metrics {

@@ -74,9 +74,9 @@ impl Network {
     fn failed(&self, status: &tonic::Status) -> RPCError<C> {
         let error = AnyError::error(format!("member {:x}: {}", self.target, status.message()));
         match status.code() {
-            tonic::Code::Unavailable | tonic::Code::FailedPrecondition => {
-                RPCError::Unreachable(Unreachable::new(&error))
-            }
+            tonic::Code::Unavailable
+            | tonic::Code::FailedPrecondition
+            | tonic::Code::ResourceExhausted => RPCError::Unreachable(Unreachable::new(&error)),
             _ => RPCError::Network(NetworkError::new(&error)),
         }
     }

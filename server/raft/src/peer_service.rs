@@ -2,18 +2,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{Stream, StreamExt};
 use metastore_proto::peerpb::peer_server::Peer;
 use metastore_proto::peerpb::{self, propose_response};
+use openraft::EntryPayload;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::raft::TransferLeaderRequest;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::group::Group;
 use crate::leases::{self, LeaseTimes};
 use crate::snapshot::Receiver;
-use crate::types::Proposal;
+use crate::types::{Entry, Proposal, TypeConfig};
 use crate::wire;
 
 /// Facts about this member that a peer may ask for before it knows it.
@@ -62,11 +64,17 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<peerpb::AppendRequest>>,
     ) -> Result<Response<AppendAnswers>, Status> {
-        let shared = self.group.shared.clone();
+        let group = self.group.clone();
+        let full = Arc::new(AtomicBool::new(false));
+        let (shared, refused) = (group.shared.clone(), full.clone());
         // A broken or malformed request ends the stream; the leader opens a new one.
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
             shared.hear_leader();
             match request.map(wire::from_append_request) {
+                Ok(Ok(request)) if has_no_room(&group, &request) => {
+                    refused.store(true, Ordering::Relaxed);
+                    None
+                }
                 Ok(Ok(request)) => Some(request),
                 Ok(Err(error)) => {
                     tracing::warn!(error = %error, "refused an append request");
@@ -83,7 +91,9 @@ impl Peer for PeerService {
                 Ok(result) => Ok(wire::append_response(result)),
                 Err(fatal) => Err(Status::unavailable(fatal.to_string())),
             });
-        Ok(Response::new(Box::pin(answers)))
+        let refusal = futures::stream::once(async move { full.load(Ordering::Relaxed) });
+        let refusal = refusal.filter_map(async |full| full.then(|| Err(no_room())));
+        Ok(Response::new(Box::pin(answers.chain(refusal))))
     }
 
     async fn vote(
@@ -130,6 +140,9 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<peerpb::SnapshotChunk>>,
     ) -> Result<Response<peerpb::SnapshotResponse>, Status> {
+        if self.group.room.is_full() {
+            return Err(no_room());
+        }
         let vote = self
             .receiver
             .receive(&self.group, request.into_inner())
@@ -153,6 +166,12 @@ impl Peer for PeerService {
     ) -> Result<Response<peerpb::ProposeResponse>, Status> {
         use propose_response::Result as Answer;
         let proposal = Proposal::new(request.into_inner().entry);
+        if self.group.room.refuses(&proposal) {
+            return Ok(Response::new(peerpb::ProposeResponse {
+                result: Answer::Full as i32,
+                id: None,
+            }));
+        }
         let (result, id) = match self.group.raft.client_write(proposal).await {
             Ok(written) => (Answer::Committed, Some(wire::log_id(written.log_id))),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
@@ -208,4 +227,18 @@ impl Peer for PeerService {
             remaining: answer.unwrap_or(0),
         }))
     }
+}
+
+/// Whether a request brings entries for which there is no room. Others are taken in: without a new leader's first
+/// entry nobody could even read.
+fn has_no_room(group: &Group, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    let refuses = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(proposal) => group.room.refuses(proposal),
+        _ => false,
+    };
+    group.room.is_full() && request.entries.iter().any(refuses)
+}
+
+fn no_room() -> Status {
+    Status::resource_exhausted("no space left on device")
 }

@@ -110,6 +110,9 @@ impl Proposer {
 /// Brings one entry to the leader and sees it through.
 async fn deliver(group: Arc<Group>, sequence: u64, proposal: Proposal, since: Instant) {
     let waiters = &group.shared.waiters;
+    if group.room.refuses(&proposal) {
+        return waiters.fail(sequence, ProposeError::Full);
+    }
     loop {
         let verdict = match group.shared.leadership().leader {
             0 => Verdict::TryAgain,
@@ -160,6 +163,7 @@ async fn forward(group: &Group, leader: u64, entry: Bytes) -> Verdict {
             Answer::Committed => Verdict::Done,
             Answer::NotLeader => Verdict::TryAgain,
             Answer::OutcomeUnknown => Verdict::Failed(ProposeError::LeaderFailure),
+            Answer::Full => Verdict::Failed(ProposeError::Full),
             Answer::Overloaded => Verdict::Failed(ProposeError::TooManyRequests),
         },
         // Nobody was there to take the message.

@@ -19,6 +19,7 @@ use tonic::service::interceptor::InterceptedService;
 
 use crate::adapter::Adapter;
 use crate::error::{ProposeError, ReadError, StartError};
+use crate::flush::Flush;
 use crate::group::{Group, GroupOptions, OpenRaft};
 use crate::leases::{self, LeaseTimes, Renewal};
 use crate::log_store::LogStore;
@@ -28,9 +29,10 @@ use crate::peers::{Connect, Doorkeeper, Peers, stranger};
 use crate::propose::{self, Proposer};
 use crate::queue::Queue;
 use crate::read_gate::ReadGate;
-use crate::retention::{self, Retention};
+use crate::retention::Retention;
+use crate::room::{Grows, Room};
 use crate::shared::{Leadership, Shared};
-use crate::snapshot::Receiver;
+use crate::snapshot::{Pins, Receiver};
 use crate::state_directory::StateDirectory;
 use crate::types::PeerNode;
 use crate::wal;
@@ -65,6 +67,8 @@ pub struct Options {
     pub identity: Arc<dyn Identity>,
     /// The clock of leases.
     pub leases: Arc<dyn LeaseTimes>,
+    /// Which commands a full disk refuses.
+    pub grows: Grows,
 }
 
 /// Where the log stands, counted from 1 as etcd does.
@@ -111,10 +115,12 @@ impl Raft {
         runtime: Handle,
     ) -> Result<Self, StartError> {
         let directory = Arc::new(directory);
-        let log = LogStore::open(wal::Options {
-            fsync: options.fsync,
-            ..wal::Options::new(options.log_directory.clone())
-        })?;
+        let room = Room::new(options.grows);
+        let log = LogStore::open(log_options(&options, &room))?;
+        room.follow(&store);
+        let flush = Arc::new(Flush::new(store.clone()).map_err(other)?);
+        let purged = log.clone();
+        let pins = Arc::new(Pins::new(move || purged.purged()));
         let applied = machine.applied().map_or(0, |at| at.index + 1);
         let shared = Arc::new(Shared::new(options.member_id, applied));
         let peers = Arc::new(Peers::new(
@@ -129,36 +135,35 @@ impl Raft {
             shared.clone(),
             directory.clone(),
             options.slow_apply,
+            flush.clone(),
+            pins.clone(),
         );
-        let config =
-            Arc::new(config(&options).map_err(|error| StartError::Other(error.to_string()))?);
+        let config = Arc::new(config(&options).map_err(other)?);
         let network = NetworkFactory {
             peers: peers.clone(),
         };
         let raft = OpenRaft::new(options.member_id, config, network, log.clone(), adapter)
             .await
             .map_err(|error| StartError::Other(format!("start raft: {error}")))?;
-        let times = GroupOptions {
-            request_timeout: Duration::from_secs(5) + options.election * 2,
-            election_timeout: options.election * 2,
-        };
-        let group = Arc::new(Group::new(raft, peers, shared, times));
+        let times = times(&options);
+        let group = Arc::new(Group::new(raft, peers, shared.clone(), room.clone(), times));
+        runtime.spawn(room.watch(directory.path().to_owned(), shared));
         let queue = Arc::new(Queue::default());
         // The high bits are random per run, so no sequence of an earlier run is met again.
         let first_sequence = rand::random::<u64>() >> 1;
         runtime.spawn(Proposer::new(queue.clone(), group.clone(), first_sequence).run());
         runtime.spawn(follow_leadership(group.clone()));
         let receiver = Arc::new(Receiver::new(directory));
-        let kept = Retention {
+        let retention = Retention {
+            group: group.clone(),
+            log: log.clone(),
+            store,
+            flush,
+            receiver: receiver.clone(),
+            pins,
             log_bytes_max: options.log_retention_bytes,
         };
-        runtime.spawn(retention::run(
-            group.clone(),
-            log.clone(),
-            store,
-            receiver.clone(),
-            kept,
-        ));
+        runtime.spawn(retention.run());
         let service = Arc::new(PeerService {
             group: group.clone(),
             cluster_id: options.cluster_id,
@@ -250,6 +255,10 @@ impl Raft {
 
     /// Puts a command into the log and waits until this member has applied it.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        // Asked again of the whole entry later; here it spares what goes with it.
+        if self.group.room.refuses_command(&command) {
+            return Err(ProposeError::Full);
+        }
         propose::propose(&self.queue, command).await
     }
 
@@ -366,8 +375,15 @@ impl Raft {
         }
     }
 
-    /// Resolves when raft has failed and the process must end: its core has panicked or lost its disk.
+    /// Resolves when the process must end: raft's core has panicked or the log has lost its disk, or the engine has.
     pub async fn failed(&self) -> String {
+        tokio::select! {
+            why = self.core_failed() => why,
+            why = self.group.room.failed() => format!("the storage engine has failed: {why}"),
+        }
+    }
+
+    async fn core_failed(&self) -> String {
         let mut metrics = self.group.raft.metrics();
         loop {
             if let Err(fatal) = &metrics.borrow_watched().running_state
@@ -379,6 +395,25 @@ impl Raft {
                 return "raft has ended".to_owned();
             }
         }
+    }
+}
+
+fn other(error: impl std::fmt::Display) -> StartError {
+    StartError::Other(error.to_string())
+}
+
+fn log_options(options: &Options, room: &Arc<Room>) -> wal::Options {
+    wal::Options {
+        fsync: options.fsync,
+        on_space: Some(room.on_space()),
+        ..wal::Options::new(options.log_directory.clone())
+    }
+}
+
+fn times(options: &Options) -> GroupOptions {
+    GroupOptions {
+        request_timeout: Duration::from_secs(5) + options.election * 2,
+        election_timeout: options.election * 2,
     }
 }
 

@@ -85,6 +85,11 @@ impl StateDirectory {
         ))
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The engine's kind.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -7,7 +7,10 @@
 mod membership;
 mod proposal;
 
+use std::io;
+
 use bytes::Bytes;
+use metastore_state_machine::Bookkeeping;
 use openraft::EntryPayload;
 use openraft::impls::leader_id_std;
 use openraft::type_config::alias::{LogIdOf, StoredMembershipOf, VoteOf};
@@ -92,6 +95,28 @@ pub fn encode_entry(entry: &Entry) -> Bytes {
             membership::encode_into(membership, &mut out);
             out.into()
         }
+    }
+}
+
+/// What a state's bookkeeping says to openraft: how far the log is in it, and who votes.
+///
+/// # Errors
+/// When the membership is damaged.
+pub(crate) fn position_of(bookkeeping: &Bookkeeping) -> io::Result<SnapshotMeta> {
+    Ok(SnapshotMeta {
+        last_log_id: bookkeeping.applied.map(|at| log_id(at.term, at.index)),
+        last_membership: stored_membership_of(bookkeeping.raft_membership.as_deref())?,
+    })
+}
+
+/// The membership that a state keeps; the one before the first where it keeps none.
+///
+/// # Errors
+/// When the bytes are damaged.
+pub(crate) fn stored_membership_of(bytes: Option<&[u8]>) -> io::Result<StoredMembership> {
+    match bytes {
+        Some(bytes) => decode_stored_membership(bytes).map_err(io::Error::other),
+        None => Ok(StoredMembership::default()),
     }
 }
 
