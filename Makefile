@@ -4,7 +4,7 @@ CARGO := scripts/cargo.sh
 
 SHELL := /bin/bash
 
-.PHONY: run build test directions scripts documents check unit conformance conformance-all apiserver bench clean
+.PHONY: run build test directions scripts documents check unit conformance conformance-all cluster apiserver soak bench clean
 
 ## run: build and start a member on 127.0.0.1:2379 with data in ./default.etcd
 run:
@@ -16,7 +16,7 @@ build:
 	@. scripts/environment.sh && echo "$$CARGO_TARGET_DIR/release/metastore"
 
 ## test: every test that needs no cluster of Kubernetes
-test: directions scripts documents check unit conformance
+test: directions scripts documents check unit conformance cluster
 
 ## directions: the walls between the rooms
 directions:
@@ -36,7 +36,7 @@ check:
 
 ## unit: the rooms' own tests
 unit:
-	@$(CARGO) test --workspace --locked --exclude metastore-conformance --exclude metastore-apiserver-tests
+	@$(CARGO) test --workspace --locked --exclude metastore-conformance --exclude metastore-apiserver-tests --exclude metastore-cluster-tests
 
 ## conformance: the same calls to a real etcd and to MetaStore: both engines, one member and three
 conformance:
@@ -49,6 +49,14 @@ conformance-all:
 ## apiserver: kube-apiserver 1.34 and 1.37 on a member (building them takes some 15 minutes, once per machine)
 apiserver:
 	@tests/apiserver/run.sh
+
+## cluster: kills, power cuts, full disks, snapshots between members; needs root, loop devices and FUSE
+cluster:
+	@tests/cluster/run.sh
+
+## soak: the long tests, hours of them; writes docs/soak.md
+soak:
+	@tests/soak/run.sh
 
 ## bench: MetaStore beside etcd, fsync on
 bench:

@@ -1,0 +1,77 @@
+//! An acknowledged put is on the disk: the kernel is asked.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use metastore_cluster_tests::client::{lazy, put};
+use metastore_harness::{Cluster, Engine, Spec, Target};
+
+const PUTS: usize = 100;
+
+/// Completed syncs of the log's segments in what strace has written. A segment that is only being prepared has
+/// another suffix.
+fn completed_syncs(trace: &str) -> usize {
+    let mut unfinished = Vec::new();
+    let mut completed = 0;
+    for line in trace.lines() {
+        let thread = line.split_whitespace().next().unwrap_or_default();
+        if line.contains("<... fdatasync resumed>") {
+            let was_ours = unfinished.iter().position(|one| *one == thread);
+            if let Some(at) = was_ours {
+                unfinished.swap_remove(at);
+                completed += usize::from(line.ends_with(") = 0"));
+            }
+        } else if line.contains("fdatasync(") && line.contains(".wal>") {
+            match line.ends_with("<unfinished ...>") {
+                true => unfinished.push(thread),
+                false => completed += usize::from(line.ends_with(") = 0")),
+            }
+        }
+    }
+    completed
+}
+
+#[test]
+fn syncs_are_counted_when_they_are_completed_and_of_the_log() {
+    let trace = "7 fdatasync(9</d/log/0001.wal>) = 0\n\
+                 7 fdatasync(9</d/log/0002.tmp>) = 0\n\
+                 8 fdatasync(9</d/log/0001.wal> <unfinished ...>\n\
+                 7 fdatasync(9</d/log/0001.wal>) = -1 EIO (Input/output error)\n\
+                 9 <... fdatasync resumed>) = 0\n\
+                 8 <... fdatasync resumed>) = 0";
+    assert_eq!(completed_syncs(trace), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_acknowledged_put_has_a_sync_of_its_own() -> Result<()> {
+    for engine in [Engine::RocksDb, Engine::Memory] {
+        let mut cluster = Cluster::start(&Spec::new(Target::MetaStore(engine), 1)).await?;
+        let mut clients = lazy(cluster.members()[0].client_url())?;
+        clients.kv.put(put("first", "value")).await?;
+        let file = cluster.folder().join("trace");
+        let mut strace = Command::new("strace")
+            .args(["-f", "-y", "-e", "trace=fdatasync", "-p"])
+            .arg(cluster.member(0).process()?.id().to_string())
+            .arg("-o")
+            .arg(&file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("strace (tests/cluster/run.sh installs it)")?;
+        let mut said = BufReader::new(strace.stderr.take().context("a pipe")?);
+        let mut line = String::new();
+        said.read_line(&mut line)?;
+        ensure!(line.contains("attached"), "strace said: {line}");
+        for number in 0..PUTS {
+            clients.kv.put(put(format!("key{number}"), "value")).await?;
+        }
+        // It ends with the process that it follows.
+        cluster.member(0).kill()?;
+        std::io::copy(&mut said, &mut std::io::sink())?;
+        strace.wait()?;
+        let syncs = completed_syncs(&fs::read_to_string(&file)?);
+        ensure!(syncs >= PUTS, "{engine:?}: {syncs} syncs for {PUTS} puts");
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Durability and clusters, end to end; see the crate's documentation. What is ignored here is long, and run by
+//! `make soak`.
+
+mod cluster;
+mod disk;
+mod fsync;
+mod kill;
+mod linearizable;
+mod power;
+mod snapshot;
