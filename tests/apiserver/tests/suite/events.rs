@@ -54,11 +54,14 @@ async fn vanish(world: &World) -> Result<()> {
     );
     let newest = kvs.last().map_or(0, |kv| kv.lease);
     let ttl = granted(world, newest).await?;
-    ensure!(ttl == 20, "a lease of {ttl} s");
+    ensure!(ttl == 45, "a lease of {ttl} s");
 
-    let changes = watching.changes(2 * COUNT, Duration::from_secs(90)).await?;
-    for (kind, part) in [("ADDED", &changes[..COUNT]), ("DELETED", &changes[COUNT..])] {
-        let count = part.iter().filter(|change| change.kind == kind).count();
+    let changes = watching
+        .changes(2 * COUNT, Duration::from_secs(150))
+        .await?;
+    // On a busy machine the first may be gone before the last is there.
+    for kind in ["ADDED", "DELETED"] {
+        let count = changes.iter().filter(|change| change.kind == kind).count();
         ensure!(count == COUNT, "{count} of {COUNT} {kind}");
     }
     let list = api.get(EVENTS).await?;
@@ -79,13 +82,13 @@ async fn vanish(world: &World) -> Result<()> {
 
 #[test]
 fn events_vanish_after_their_ttl() -> Result<()> {
-    let setup = Setup::single().flags(&["--event-ttl=20s", "--lease-reuse-duration-seconds=0"]);
+    let setup = Setup::single().flags(&["--event-ttl=45s", "--lease-reuse-duration-seconds=0"]);
     check(&setup, async |world| vanish(world).await)
 }
 
 #[test]
 fn events_vanish_from_three_members() -> Result<()> {
-    let setup = Setup::three().flags(&["--event-ttl=20s", "--lease-reuse-duration-seconds=0"]);
+    let setup = Setup::three().flags(&["--event-ttl=45s", "--lease-reuse-duration-seconds=0"]);
     check(&setup, async |world| vanish(world).await)
 }
 
