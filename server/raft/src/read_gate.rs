@@ -136,9 +136,9 @@ mod tests {
         let mut reads = Vec::new();
         for _ in 0..10 {
             let (gate, runtime, round) = (gate.clone(), runtime.clone(), round.clone());
-            reads.push(tokio::spawn(
-                async move { gate.pass(&runtime, false, round).await },
-            ));
+            reads.push(tokio::spawn(async move {
+                gate.pass(&runtime, false, round).await
+            }));
             tokio::task::yield_now().await;
         }
         permits.add_permits(2);
