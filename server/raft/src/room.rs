@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use metastore_mvcc::{Health, Store};
-use metastore_proto::commandpb::Command;
+use metastore_proto::commandpb::{Command, Entry};
+use prost::Message;
 use tokio::sync::watch;
 
 use crate::shared::Shared;
@@ -90,7 +91,8 @@ impl Room {
     /// Whether a proposal has to be refused. One that cannot be understood is left to be refused elsewhere.
     pub(crate) fn refuses(&self, proposal: &Proposal) -> bool {
         let grows = |proposal: &Proposal| {
-            let entry = proposal.entry();
+            // What is decoded already is for the one that applies it.
+            let entry = Entry::decode(proposal.encoded());
             entry.is_ok_and(|entry| entry.commands.iter().any(self.grows))
         };
         self.is_full() && grows(proposal)
@@ -133,7 +135,7 @@ fn free_bytes(directory: &Path) -> rustix::io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use metastore_proto::commandpb::{Entry, command::Request};
+    use metastore_proto::commandpb::command::Request;
     use metastore_proto::etcdserverpb::{CompactionRequest, PutRequest};
 
     use super::*;
