@@ -40,12 +40,4 @@ impl<'k> Span<'k> {
             To::First | To::End => None,
         }
     }
-
-    pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        match self.to {
-            To::First => key == self.from,
-            To::Before(end) => self.from <= key && key < end,
-            To::End => self.from <= key,
-        }
-    }
 }
