@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::{Batch, Error};
 
@@ -145,6 +146,9 @@ pub trait Engine: Read + Send + Sync + 'static {
 
     /// How often writes were slowed or stopped since `open` because the engine fell behind.
     fn stalls(&self) -> u64;
+
+    /// How long writes were slowed or stopped since `open`, all [`Engine::stalls`] together.
+    fn stall_time(&self) -> Duration;
 
     /// Which implementation this is.
     fn kind(&self) -> Kind;

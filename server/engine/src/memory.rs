@@ -10,6 +10,7 @@ mod tree;
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -177,6 +178,10 @@ impl Engine for MemoryEngine {
 
     fn stalls(&self) -> u64 {
         0
+    }
+
+    fn stall_time(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn kind(&self) -> Kind {

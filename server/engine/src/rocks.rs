@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rocksdb::{
     Cache, ColumnFamily, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, WriteBatch,
@@ -45,6 +46,7 @@ pub(crate) struct RocksEngine {
     write_options: WriteOptions,
     /// Writes that waited for a flush.
     waits: AtomicU64,
+    waited_nanos: AtomicU64,
     gatherer: Gatherer,
 }
 
@@ -83,6 +85,7 @@ impl RocksEngine {
             memtables_bytes_max: options::memtables_bytes_max(options),
             write_options,
             waits: AtomicU64::new(0),
+            waited_nanos: AtomicU64::new(0),
             gatherer,
         })
     }
@@ -130,7 +133,11 @@ impl RocksEngine {
             return Ok(());
         }
         self.waits.fetch_add(1, Ordering::Relaxed);
-        self.flush()
+        let since = Instant::now();
+        let flushed = self.flush();
+        let nanos = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.waited_nanos.fetch_add(nanos, Ordering::Relaxed);
+        flushed
     }
 
     /// Tells the error for which RocksDB refuses writes, if it does. A flush asked for meanwhile
@@ -258,9 +265,33 @@ impl Engine for RocksEngine {
         waits + Space::ALL.into_iter().map(stalls).sum::<u64>()
     }
 
+    fn stall_time(&self) -> Duration {
+        let waited = Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed));
+        let stats = self.db().property_value(properties::DBSTATS);
+        waited
+            + stats
+                .ok()
+                .flatten()
+                .map_or(Duration::ZERO, |text| time_stalled(&text))
+    }
+
     fn kind(&self) -> Kind {
         Kind::RocksDb
     }
+}
+
+/// The time in `Cumulative stall: 01:02:3.500 H:M:S, 0.1 percent`: hours, minutes, seconds.
+fn time_stalled(stats: &str) -> Duration {
+    let line = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("Cumulative stall: "));
+    let time = line
+        .and_then(|line| line.split(' ').next())
+        .unwrap_or_default();
+    let seconds = time.split(':').try_fold(0.0, |sum, part| {
+        part.parse::<f64>().ok().map(|number| sum * 60.0 + number)
+    });
+    Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default()
 }
 
 /// Delays and stops in `Write Stall (count): …, total-delays: 1, total-stops: 2`.
@@ -286,6 +317,13 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_stalls_is_read_from_hours_minutes_and_seconds() {
+        let text = "Cumulative WAL: 0 writes\nCumulative stall: 01:02:3.500 H:M:S, 0.1 percent\n";
+        assert_eq!(time_stalled(text), Duration::from_millis(3_723_500));
+        assert_eq!(time_stalled(""), Duration::ZERO);
+    }
+
+    #[test]
     fn rocksdb_answers_the_properties_that_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let engine = RocksEngine::open(folder.path(), &Options::default()).unwrap();
@@ -298,6 +336,12 @@ mod tests {
                 .unwrap();
             assert!(stats.contains("total-delays: 0"), "{stats}");
             assert!(stats.contains("total-stops: 0"), "{stats}");
+            let stats = engine.db().property_value(properties::DBSTATS);
+            let stats = stats.unwrap().unwrap();
+            assert!(
+                stats.contains("Cumulative stall: 00:00:0.000 H:M:S"),
+                "{stats}"
+            );
             for property in [
                 properties::CUR_SIZE_ALL_MEM_TABLES,
                 properties::ESTIMATE_TABLE_READERS_MEM,

@@ -199,24 +199,32 @@ fn compact(shared: &Shared, from: i64, to: i64) -> Result<Ended, Error> {
         tail: 0,
         tail_bytes: 0,
     };
+    let (since, mut locked) = (Instant::now(), Duration::ZERO);
+    let times = &shared.tally.times;
     let whole = shared.hash_before_compaction(from, to)?;
+    let mut step = Instant::now();
     while changes.collect(shared)? {
         // What has not been hashed yet stays until it has.
         let below = changes.next.unwrap_or(Revision::start_of(to + 1));
         for some in changes.keys.chunks(KEYS_PER_LOCK) {
-            if !clean(shared, some, (to, below)) {
+            if !clean(shared, some, (to, below), &mut locked) {
                 return Ok(Ended::Stopped);
             }
         }
+        times.compaction_step.observe_millis(step.elapsed());
         if !shared.compaction.rest(shared.options.compaction_pause) {
             return Ok(Ended::Stopped);
         }
+        step = Instant::now();
     }
     let mut batch = Batch::new();
     batch.put(Space::System, FINISHED, &to.to_be_bytes());
     if !write_until_it_succeeds(shared, &batch) {
         return Ok(Ended::Stopped);
     }
+    times.index_pause.observe_millis(locked);
+    times.compaction.observe_millis(since.elapsed());
+    shared.tally.compacted();
     Ok(Ended::Done(CompactionHash {
         revision: to,
         previous: from,
@@ -289,15 +297,25 @@ impl Changes {
 }
 
 /// Removes the garbage of some keys from the index and then from the engine: what a compaction at the first bound does
-/// not keep and what was written before the second.
-fn clean(shared: &Shared, keys: &[Box<[u8]>], bounds: (i64, Revision)) -> bool {
+/// not keep and what was written before the second. Adds to `locked` how long the index was.
+fn clean(
+    shared: &Shared,
+    keys: &[Box<[u8]>],
+    bounds: (i64, Revision),
+    locked: &mut Duration,
+) -> bool {
     let mut garbage = Vec::with_capacity(VERSIONS_PER_LOCK);
     let mut batch = Batch::new();
     let mut rest = keys;
     while !rest.is_empty() {
         garbage.clear();
         batch.clear();
-        rest = clean_some(&mut shared.index.write(), rest, bounds, &mut garbage);
+        {
+            let mut index = shared.index.write();
+            let since = Instant::now();
+            rest = clean_some(&mut index, rest, bounds, &mut garbage);
+            *locked += since.elapsed();
+        }
         for version in &garbage {
             let key = version.revision().to_key();
             batch.delete(Space::Record, &key);

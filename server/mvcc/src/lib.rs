@@ -22,6 +22,7 @@ mod revision;
 mod shared;
 mod size;
 mod store;
+mod tally;
 mod write;
 
 pub use error::Error;
@@ -33,4 +34,5 @@ pub use read::walk::Walk;
 pub use record::KeyValue;
 pub use revision::{REVISION_KEY_BYTES, Revision};
 pub use store::{Snapshot, Store};
+pub use tally::Times;
 pub use write::{Deleted, Meta, Prior, Replaced, Txn, Visited, Writer};

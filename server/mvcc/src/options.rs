@@ -65,4 +65,18 @@ pub struct Counters {
     pub compacted_revisions: u64,
     /// Values that a reader had to fetch from the engine.
     pub engine_reads: u64,
+    /// Ranges that were asked for.
+    pub ranges: u64,
+    /// Keys that were put.
+    pub puts: u64,
+    /// Bytes of their keys and values.
+    pub put_bytes: u64,
+    /// Deletions that were asked for, each of a range.
+    pub deletions: u64,
+    /// Transactions of more than one of these.
+    pub transactions: u64,
+    /// Reads at a revision that go on now.
+    pub open_reads: u64,
+    /// When the last compaction ended, in seconds since 1970; 0 when there was none since the start.
+    pub last_compaction: i64,
 }

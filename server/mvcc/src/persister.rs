@@ -354,8 +354,12 @@ fn evict(shared: &Shared) {
 
 fn write_until_it_succeeds(shared: &Shared, batch: &Batch) -> bool {
     loop {
+        let since = Instant::now();
         match shared.engine.write(batch) {
-            Ok(()) => return true,
+            Ok(()) => {
+                shared.tally.times.commit.observe_time(since.elapsed());
+                return true;
+            }
             Err(error) => {
                 let error = Error::from(error);
                 tracing::error!(%error, "cannot write to the storage engine");

@@ -45,6 +45,11 @@ impl Pins {
         }
     }
 
+    /// How many pins there are now.
+    pub(crate) fn count(&self) -> usize {
+        self.pinned.lock().values().sum()
+    }
+
     /// Waits until no pin below `revision` is left, at most `patience`; then overrides those that are. No new ones can
     /// come since the compaction revision is already there. Returns early when `stopped` says so.
     pub(crate) fn clear_below(

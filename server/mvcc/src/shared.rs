@@ -18,6 +18,7 @@ use crate::read::span::Span;
 use crate::recent::Recent;
 use crate::revision::Revision;
 use crate::size::{EMPTY_STORE_BYTES, revision_bytes};
+use crate::tally::Tally;
 use crate::{Error, Event, Health, Options};
 
 /// Hears of each new revision.
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     /// The applied value found at the opening.
     pub(crate) opened_applied: Option<Vec<u8>>,
     pub(crate) engine_reads: AtomicU64,
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// The key index with the sums that follow it.

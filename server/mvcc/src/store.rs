@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use metastore_engine::{Engine, Space, View, Visit};
@@ -16,9 +17,10 @@ use crate::pins::Pins;
 use crate::read::span::{Span, To};
 use crate::recent::Recent;
 use crate::shared::{Index, Listeners, Shared};
+use crate::tally::Tally;
 use crate::{
     Counters, Error, EventLimits, Events, HashKv, Health, Options, Page, Prev, Query, Revision,
-    Walk, Writer,
+    Times, Walk, Writer,
 };
 
 /// Keys copied per lock while leases are rebuilt.
@@ -46,7 +48,7 @@ struct Place {
 impl Store {
     /// Opens the store over an engine. Reads the index rows, never a value.
     pub fn open(engine: Arc<dyn Engine>, options: Options) -> Result<(Self, Writer), Error> {
-        let (shared, threads) = start(engine, options, Arc::default())?;
+        let (shared, threads) = start(engine, options, Kept::default())?;
         let place = Place {
             shared: ArcSwap::new(Arc::clone(&shared)),
         };
@@ -61,11 +63,15 @@ impl Store {
     /// state received from another member. The writer of the old content must write no more; reads that are under way
     /// end on the old content. Listeners stay and are told the new revision.
     pub fn replace(&self, engine: Arc<dyn Engine>) -> Result<(Self, Writer), Error> {
-        let (options, listeners) = {
+        let (options, kept) = {
             let old = self.shared();
-            (old.options.clone(), Arc::clone(&old.listeners))
+            let kept = Kept {
+                listeners: Arc::clone(&old.listeners),
+                tally: Arc::clone(&old.tally),
+            };
+            (old.options.clone(), kept)
         };
-        let (shared, threads) = start(engine, options, listeners)?;
+        let (shared, threads) = start(engine, options, kept)?;
         let old = self.place.shared.swap(Arc::clone(&shared));
         old.stop();
         shared.tell_commit(shared.revision());
@@ -94,12 +100,16 @@ impl Store {
 
     /// Answers a range request.
     pub fn range(&self, query: &Query) -> Result<Page, Error> {
-        self.shared().range(query, None)
+        let shared = self.shared();
+        shared.tally.ranges.fetch_add(1, Ordering::Relaxed);
+        shared.range(query, None)
     }
 
     /// Answers a range request piece by piece, at one revision.
     pub fn walk(&self, query: Query) -> Result<Walk, Error> {
-        Walk::new(self.place.shared.load_full(), query)
+        let shared = self.place.shared.load_full();
+        shared.tally.ranges.fetch_add(1, Ordering::Relaxed);
+        Walk::new(shared, query)
     }
 
     /// The changes from revision `from` on: from memory, or from the engine when they are older.
@@ -124,12 +134,18 @@ impl Store {
 
     /// etcd's hash of everything up to `revision` (0 is the newest; of a negative one it is that of nothing).
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        self.shared().hash_kv(revision)
+        let (shared, since) = (self.place.shared.load_full(), Instant::now());
+        let hash = shared.hash_kv(revision)?;
+        shared.tally.times.hash_kv.observe_time(since.elapsed());
+        Ok(hash)
     }
 
     /// A hash of every row of the engine.
     pub fn hash(&self) -> Result<u32, Error> {
-        self.shared().hash()
+        let (shared, since) = (self.place.shared.load_full(), Instant::now());
+        let hash = shared.hash()?;
+        shared.tally.times.hash.observe_time(since.elapsed());
+        Ok(hash)
     }
 
     /// The size that the quota looks at: all revisions that are not compacted away, and a fixed overhead, in bytes.
@@ -198,7 +214,9 @@ impl Store {
     pub fn flush(&self) -> Result<Option<Vec<u8>>, Error> {
         let shared = self.place.shared.load_full();
         let applied = shared.persister.drain()?;
+        let since = Instant::now();
         shared.engine.flush()?;
+        shared.tally.times.flush.observe_time(since.elapsed());
         Ok(applied)
     }
 
@@ -248,6 +266,7 @@ impl Store {
     pub fn counters(&self) -> Counters {
         let shared = self.shared();
         let counts = shared.persister.counts();
+        let tally = &shared.tally;
         Counters {
             pending_bytes: counts.pending_bytes as u64,
             back_pressure_waits: counts.back_pressure_waits,
@@ -257,7 +276,25 @@ impl Store {
             write_errors: counts.write_errors,
             compacted_revisions: shared.compaction.removed(),
             engine_reads: shared.engine_reads.load(Ordering::Relaxed),
+            ranges: tally.ranges.load(Ordering::Relaxed),
+            puts: tally.puts.load(Ordering::Relaxed),
+            put_bytes: tally.put_bytes.load(Ordering::Relaxed),
+            deletions: tally.deletions.load(Ordering::Relaxed),
+            transactions: tally.transactions.load(Ordering::Relaxed),
+            open_reads: shared.pins.count() as u64,
+            last_compaction: tally.last_compaction.load(Ordering::Relaxed),
         }
+    }
+
+    /// Times for the metrics.
+    pub fn times(&self) -> Arc<Times> {
+        Arc::clone(&self.shared().tally.times)
+    }
+
+    /// Counts a transaction that only read, and of more than one range (see [`Counters::transactions`]).
+    pub fn note_transaction(&self) {
+        let transactions = &self.shared().tally.transactions;
+        transactions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The engine below.
@@ -266,11 +303,18 @@ impl Store {
     }
 }
 
+/// What outlives a replacement of the content.
+#[derive(Default)]
+struct Kept {
+    listeners: Arc<Listeners>,
+    tally: Arc<Tally>,
+}
+
 /// Loads what an engine holds and starts the threads.
 fn start(
     engine: Arc<dyn Engine>,
     options: Options,
-    listeners: Arc<Listeners>,
+    kept: Kept,
 ) -> Result<(Arc<Shared>, Vec<JoinHandle<()>>), Error> {
     let loaded = load(&*engine)?;
     let budget = options.value_cache_bytes;
@@ -285,9 +329,10 @@ fn start(
         pins: Arc::new(Pins::default()),
         persister: Persister::new(loaded.applied.clone()),
         compaction: Compaction::resumed(loaded.scheduled, loaded.finished),
-        listeners,
+        listeners: kept.listeners,
         opened_applied: loaded.applied,
         engine_reads: AtomicU64::new(0),
+        tally: kept.tally,
     });
     let threads = vec![
         spawn("mvcc-persister", &shared, persister::run)?,

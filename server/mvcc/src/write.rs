@@ -17,6 +17,7 @@ use crate::read::scan::{Direction, Next, Scan};
 use crate::read::span::Span;
 use crate::record::KeyValue;
 use crate::shared::Shared;
+use crate::tally::Operations;
 use crate::{Error, Page, Prev, Query, Revision, Store, compaction};
 
 /// Keys deleted per lock.
@@ -137,6 +138,7 @@ impl Writer {
             main,
             writes: 0,
             committed: false,
+            done: Operations::default(),
         }
     }
 
@@ -203,19 +205,22 @@ pub struct Txn<'w> {
     main: i64,
     writes: u32,
     committed: bool,
+    done: Operations,
 }
 
 impl Txn<'_> {
     /// Writes a key.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, lease: i64) -> Prior {
+        let (key, value) = (key.as_ref(), value.as_ref());
         let revision = self.next_revision();
+        self.done.puts += 1;
+        self.done.put_bytes += (key.len() + value.len()) as u64;
         let writer = &mut *self.writer;
-        writer.shared.index.write().put(
-            (key.as_ref(), value.as_ref()),
-            lease,
-            revision,
-            &mut writer.scratch,
-        )
+        writer
+            .shared
+            .index
+            .write()
+            .put((key, value), lease, revision, &mut writer.scratch)
     }
 
     /// Deletes a range (etcd's encoding of `end`, see [`Query::end`]).
@@ -226,6 +231,7 @@ impl Txn<'_> {
         collect_prev: bool,
     ) -> Result<Deleted, Error> {
         let (key, end) = (key.as_ref(), end.as_ref());
+        self.done.deletions += 1;
         let mut deleted = Deleted::default();
         if collect_prev {
             let query = Query::range(key.to_vec(), end.to_vec());
@@ -288,7 +294,21 @@ impl Txn<'_> {
 
     /// As [`Store::range`], seeing the writes of this transaction.
     pub fn range(&mut self, query: &Query) -> Result<Page, Error> {
+        self.note_range();
         self.writer.shared.range(query, Some(self.revision()))
+    }
+
+    /// Counts a range that the request asks for and that is answered in another way (see
+    /// [`crate::Counters::ranges`]).
+    pub fn note_range(&self) {
+        self.done.ranges.set(self.done.ranges.get() + 1);
+    }
+
+    /// Counts what was done so far as a transaction of its own: etcd evaluates compares in one, and writes in the
+    /// next (`server/etcdserver/txn/txn.go`).
+    pub fn end_reads(&mut self) {
+        let done = std::mem::take(&mut self.done);
+        self.writer.shared.tally.note(&done);
     }
 
     /// What the index knows about a key; `None` when it does not exist.
@@ -396,6 +416,7 @@ impl Txn<'_> {
     }
 
     fn finish(&mut self) {
+        self.end_reads();
         if self.committed || self.writes == 0 {
             return;
         }

@@ -7,11 +7,14 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use metastore_raft::{LeaseTimes, NotInOffice, Renewal};
 use metastore_state_machine::View;
 use parking_lot::Mutex;
+
+use crate::measures::Measures;
 
 #[derive(Debug, Clone, Copy)]
 struct Timed {
@@ -198,6 +201,7 @@ impl LeaseClock {
 pub(crate) struct TimedLeases {
     pub(crate) clock: Arc<LeaseClock>,
     pub(crate) view: View,
+    pub(crate) measures: Arc<Measures>,
 }
 
 impl LeaseTimes for TimedLeases {
@@ -206,6 +210,9 @@ impl LeaseTimes for TimedLeases {
             return Ok(None);
         };
         let ttl = self.clock.renew(Instant::now(), id, lease.ttl)?;
+        let renewals = u64::from(ttl.is_some());
+        let renewed = &self.measures.leases_renewed;
+        renewed.fetch_add(renewals, Ordering::Relaxed);
         Ok(ttl.map(|ttl| Renewal {
             ttl,
             checkpointed: lease.remaining > 0,

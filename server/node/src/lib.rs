@@ -7,6 +7,7 @@
 mod duties;
 mod error;
 mod lease_clock;
+mod measures;
 mod node;
 mod options;
 mod quota;
@@ -15,7 +16,11 @@ mod status;
 mod versions;
 
 pub use error::Error;
-pub use metastore_raft::{Connect, Connecting, PeerStream, Routes, plain_tcp};
+pub use measures::{Applying, Measures};
+pub use metastore_raft::{
+    Connect, Connecting, Counters as RaftCounters, PeerCounters, PeerStream, Routes,
+    TransferCounters, plain_tcp,
+};
 pub use node::Node;
 pub use options::{AutoCompaction, Limits, Member, Options};
 pub use start::StartError;

@@ -10,13 +10,14 @@ use metastore_proto::etcdserverpb::{
     AlarmRequest, AlarmType, LeaseCheckpoint, LeaseCheckpointRequest, ResponseHeader,
     alarm_request::AlarmAction,
 };
-use metastore_raft::{ProposeError, Raft, ReadError, Routes};
+use metastore_raft::{Counters, ProposeError, Raft, ReadError, Routes};
 use metastore_state_machine::{Applied, View};
 use metastore_watch::Hub;
 use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::lease_clock::LeaseClock;
+use crate::measures::Measures;
 use crate::options::Limits;
 use crate::quota;
 use crate::status::Status;
@@ -30,6 +31,7 @@ pub(crate) struct Inner {
     pub(crate) view: View,
     pub(crate) hub: Hub,
     pub(crate) clock: Arc<LeaseClock>,
+    pub(crate) measures: Arc<Measures>,
     pub(crate) limits: Limits,
     pub(crate) versions: Versions,
     pub(crate) status: watch::Receiver<Status>,
@@ -204,6 +206,7 @@ impl Node {
     /// Gives disk space of deleted rows back, while everything else goes on.
     pub async fn defragment(&self) -> Result<(), Error> {
         let _one = self.inner.defragmenting.lock().await;
+        let _measured = self.inner.measures.defragment();
         let engine = self.inner.store.engine().clone();
         let reclaimed = tokio::task::spawn_blocking(move || {
             engine.reclaim(&|progress| {
@@ -240,9 +243,14 @@ impl Node {
         self.inner.raft.peer_routes()
     }
 
-    /// The raft group, for its counters.
-    pub fn raft(&self) -> &Raft {
-        &self.inner.raft
+    /// What the raft group has counted, for the metrics.
+    pub fn raft_counters(&self) -> Counters {
+        self.inner.raft.counters()
+    }
+
+    /// What this member has counted, for the metrics.
+    pub fn measures(&self) -> &Measures {
+        &self.inner.measures
     }
 
     /// Resolves when the member cannot go on: why.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::duties;
 use crate::lease_clock::{LeaseClock, TimedLeases};
+use crate::measures::{Measures, Stopwatch};
 use crate::node::{Inner, Node};
 use crate::options::{AutoCompaction, Options};
 use crate::quota;
@@ -67,7 +68,12 @@ impl Node {
     /// Opens what is on disk and takes part in the group. The peer port must be served from now on; client
     /// ports only after [`Node::ready`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let (directory, store, machine) = open(&options).await?;
+        let (directory, store, mut machine) = open(&options).await?;
+        let measures = Arc::new(Measures::default());
+        machine.observe(Box::new(Stopwatch::new(
+            measures.clone(),
+            options.slow_apply,
+        )));
         let (view, effects) = (machine.view(), machine.effects());
         let hub = Hub::new(store.clone());
         let clock = Arc::new(LeaseClock::default());
@@ -76,7 +82,12 @@ impl Node {
             .thread_name("raft")
             .enable_all()
             .build()?;
-        let raft_options = raft_options(&options, view.clone(), clock.clone());
+        let leases = TimedLeases {
+            clock: clock.clone(),
+            view: view.clone(),
+            measures: measures.clone(),
+        };
+        let raft_options = raft_options(&options, view.clone(), leases);
         let handle = runtime.handle().clone();
         let raft = Raft::start(raft_options, machine, store.clone(), directory, handle).await;
         let raft = match raft {
@@ -97,6 +108,7 @@ impl Node {
                 view,
                 hub,
                 clock,
+                measures,
                 limits: options.limits,
                 versions: options.versions.clone(),
                 status: followed,
@@ -179,7 +191,7 @@ async fn open(options: &Options) -> Result<(StateDirectory, Store, StateMachine)
     opened.await.map_err(std::io::Error::other)?
 }
 
-fn raft_options(options: &Options, view: View, clock: Arc<LeaseClock>) -> metastore_raft::Options {
+fn raft_options(options: &Options, view: View, leases: TimedLeases) -> metastore_raft::Options {
     let members: BTreeMap<u64, PeerNode> = options
         .initial_members
         .iter()
@@ -210,9 +222,9 @@ fn raft_options(options: &Options, view: View, clock: Arc<LeaseClock>) -> metast
         identity: Arc::new(Facts {
             engine: options.engine.name(),
             version,
-            view: view.clone(),
+            view,
         }),
-        leases: Arc::new(TimedLeases { clock, view }),
+        leases: Arc::new(leases),
         grows: quota::grows,
     }
 }

@@ -1,6 +1,7 @@
 //! The raft group as this member sees it: openraft's handle, the peers, who leads.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use openraft::Instant as _;
@@ -143,7 +144,12 @@ impl Group {
             if self.shared.is_stopped() {
                 return Err(ReadError::Stopped);
             }
+            let tally = &self.shared.tally;
+            if leader != 0 {
+                tally.failed_read_indexes.fetch_add(1, Ordering::Relaxed);
+            }
             if Instant::now() >= deadline {
+                tally.slow_read_indexes.fetch_add(1, Ordering::Relaxed);
                 return Err(if leader == 0 {
                     ReadError::NoLeader
                 } else {

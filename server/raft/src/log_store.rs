@@ -80,6 +80,12 @@ impl LogStore {
         self.wal.metrics()
     }
 
+    /// How long records took since the log was opened.
+    #[must_use]
+    pub fn times(&self) -> wal::Times {
+        self.wal.times()
+    }
+
     /// Waits until everything queued before is durable.
     async fn settle(&self) -> io::Result<()> {
         let (sender, done) = oneshot::channel();

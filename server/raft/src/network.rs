@@ -5,7 +5,8 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -25,7 +26,9 @@ use openraft::{OptionalSend, RaftNetworkFactory};
 
 use crate::heartbeat::Heartbeats;
 use crate::peers::{Client, Link, Peers};
+use crate::shared::Shared;
 use crate::snapshot::{self, SnapshotData};
+use crate::tally::Lateness;
 use crate::types::{PeerNode, TypeConfig};
 use crate::wire::{self, Malformed};
 
@@ -34,29 +37,39 @@ type C = TypeConfig;
 /// Makes the links that openraft asks for.
 pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
+    pub(crate) shared: Arc<Shared>,
+    /// Time between heartbeats.
+    pub(crate) heartbeat: Duration,
+}
+
+impl NetworkFactory {
+    fn network(&self, target: u64, node: &PeerNode) -> Network {
+        let link = self.peers.link(target, &node.peer_urls);
+        Network {
+            target,
+            append: link.append.clone(),
+            link,
+            peers: self.peers.clone(),
+            shared: self.shared.clone(),
+            heartbeats: None,
+        }
+    }
 }
 
 impl RaftNetworkFactory<C> for NetworkFactory {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, node: &PeerNode) -> Network {
-        let link = self.peers.link(target, &node.peer_urls);
-        Network {
-            target,
-            append: link.append.clone(),
-            heartbeats: None,
-            link,
-        }
+        self.network(target, node)
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Network {
-        // Heartbeats must not wait behind a long append.
-        let link = self.peers.link(target, &node.peer_urls);
+        let network = self.network(target, node);
         Network {
-            target,
-            append: link.control.clone(),
-            heartbeats: Some(Heartbeats::default()),
-            link,
+            // Heartbeats must not wait behind a long append.
+            append: network.link.control.clone(),
+            heartbeats: Some((Heartbeats::default(), Lateness::new(self.heartbeat))),
+            ..network
         }
     }
 }
@@ -66,8 +79,10 @@ pub(crate) struct Network {
     target: u64,
     append: Client,
     /// Only of the way that heartbeats take.
-    heartbeats: Option<Heartbeats>,
+    heartbeats: Option<(Heartbeats, Lateness)>,
     link: Link,
+    peers: Arc<Peers>,
+    shared: Arc<Shared>,
 }
 
 impl Network {
@@ -91,9 +106,15 @@ impl Network {
     where
         S: Stream<Item = AppendEntriesRequest<C>> + Unpin,
     {
-        let (Some(heartbeats), Some(request)) = (&mut self.heartbeats, input.next().await) else {
+        let (Some((heartbeats, lateness)), Some(request)) =
+            (&mut self.heartbeats, input.next().await)
+        else {
             return Ok(futures::stream::empty().boxed());
         };
+        if lateness.beat(Instant::now()) {
+            let late = &self.shared.tally.late_heartbeats;
+            late.fetch_add(1, Ordering::Relaxed);
+        }
         let question = wire::append_request(&request);
         let answer = match heartbeats.ask(&mut self.append, question).await {
             Ok(answer) => wire::from_append_response(answer).map_err(|error| malformed(&error)),
@@ -194,11 +215,20 @@ impl NetSnapshot<C> for Network {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
+        let tally = self.peers.tally(self.target);
+        let transfer = tally.as_ref().map(|tally| tally.states_sent.begin());
+        let since = Instant::now();
         let sending = snapshot::send(self.link.bulk.clone(), vote, snapshot);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sending => match sent {
-                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Ok(vote) => {
+                    self.shared.tally.state_sending.observe_time(since.elapsed());
+                    if let Some(transfer) = transfer {
+                        transfer.arrived();
+                    }
+                    Ok(SnapshotResponse::new(vote))
+                }
                 Err(error) => {
                     tracing::warn!(to = format!("{:x}", self.target), error = %error, "sending a snapshot failed");
                     Err(StreamingError::Unreachable(Unreachable::new(&AnyError::error(error))))

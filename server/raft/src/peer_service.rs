@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::group::Group;
 use crate::leases::{self, LeaseTimes};
+use crate::peers::FROM;
 use crate::snapshot::Receiver;
 use crate::types::{Entry, Proposal, TypeConfig};
 use crate::wire;
@@ -143,10 +144,17 @@ impl Peer for PeerService {
         if self.group.room.is_full() {
             return Err(no_room());
         }
+        let sender = request.metadata().get(FROM).and_then(|id| id.to_str().ok());
+        let sender = sender.and_then(|id| id.parse().ok());
+        let tally = sender.and_then(|id| self.group.peers.tally(id));
+        let transfer = tally.as_ref().map(|tally| tally.states_received.begin());
         let vote = self
             .receiver
             .receive(&self.group, request.into_inner())
             .await?;
+        if let Some(transfer) = transfer {
+            transfer.arrived();
+        }
         Ok(Response::new(peerpb::SnapshotResponse {
             vote: Some(wire::vote(&vote)),
         }))

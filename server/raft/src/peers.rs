@@ -22,6 +22,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
+use crate::peer_tally::{PeerCounters, PeerTally};
+use crate::traffic::Outgoing;
+
 /// Metadata key: the cluster both belong to.
 pub(crate) const CLUSTER: &str = "x-metastore-cluster";
 /// Metadata key: who asks.
@@ -59,7 +62,7 @@ pub fn plain_tcp() -> Connect {
 }
 
 /// The stub through which a member is called.
-pub(crate) type Client = PeerClient<InterceptedService<Channel, Identity>>;
+pub(crate) type Client = PeerClient<InterceptedService<Outgoing<Channel>, Identity>>;
 
 /// The three links to one member.
 #[derive(Clone)]
@@ -72,6 +75,7 @@ pub(crate) struct Link {
 struct Peer {
     urls: Arc<ArcSwap<Vec<String>>>,
     link: Link,
+    tally: Arc<PeerTally>,
 }
 
 /// All members that this one talks to.
@@ -110,24 +114,45 @@ impl Peers {
             return peer.link.clone();
         }
         let urls = Arc::new(ArcSwap::from_pointee(urls.to_vec()));
+        let tally = Arc::new(PeerTally::default());
         let link = Link {
-            control: self.client(id, &urls),
-            append: self.client(id, &urls),
-            bulk: self.client(id, &urls),
+            control: self.client(id, &urls, &tally),
+            append: self.client(id, &urls, &tally),
+            bulk: self.client(id, &urls, &tally),
         };
         peers.insert(
             id,
             Peer {
                 urls,
                 link: link.clone(),
+                tally,
             },
         );
         link
     }
 
-    fn client(&self, id: u64, urls: &Arc<ArcSwap<Vec<String>>>) -> Client {
+    /// Where the traffic with a member is counted, if there has been a link to it.
+    pub(crate) fn tally(&self, id: u64) -> Option<Arc<PeerTally>> {
+        Some(self.peers.lock().get(&id)?.tally.clone())
+    }
+
+    /// What has been counted of each member, by ascending id.
+    pub(crate) fn counters(&self) -> Vec<PeerCounters> {
+        let peers = self.peers.lock();
+        let mut counters: Vec<_> = peers
+            .iter()
+            .map(|(id, peer)| peer.tally.read(*id))
+            .collect();
+        counters.sort_unstable_by_key(|peer| peer.id);
+        counters
+    }
+
+    fn client(&self, id: u64, urls: &Arc<ArcSwap<Vec<String>>>, tally: &Arc<PeerTally>) -> Client {
         let identity = Identity::new(self.cluster_id, self.member_id, id);
-        let channel = channel(self.connect.clone(), urls.clone(), self.silence);
+        let channel = Outgoing {
+            inner: channel(self.connect.clone(), urls.clone(), self.silence),
+            tally: tally.clone(),
+        };
         PeerClient::with_interceptor(channel, identity)
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX)

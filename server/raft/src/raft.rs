@@ -26,6 +26,7 @@ use crate::log_store::LogStore;
 use crate::network::NetworkFactory;
 use crate::peer_service::{Identity, PeerService};
 use crate::peers::{Connect, Doorkeeper, Peers, stranger};
+use crate::probe;
 use crate::propose::{self, Proposer};
 use crate::queue::Queue;
 use crate::read_gate::ReadGate;
@@ -34,6 +35,8 @@ use crate::room::{Grows, Room};
 use crate::shared::{Leadership, Shared};
 use crate::snapshot::{Pins, Receiver};
 use crate::state_directory::StateDirectory;
+use crate::tally::Counters;
+use crate::traffic::Incoming;
 use crate::types::PeerNode;
 use crate::wal;
 
@@ -141,6 +144,8 @@ impl Raft {
         let config = Arc::new(config(&options).map_err(other)?);
         let network = NetworkFactory {
             peers: peers.clone(),
+            shared: shared.clone(),
+            heartbeat: options.heartbeat,
         };
         let raft = OpenRaft::new(options.member_id, config, network, log.clone(), adapter)
             .await
@@ -153,6 +158,7 @@ impl Raft {
         let first_sequence = rand::random::<u64>() >> 1;
         runtime.spawn(Proposer::new(queue.clone(), group.clone(), first_sequence).run());
         runtime.spawn(follow_leadership(group.clone()));
+        runtime.spawn(probe::run(group.clone(), options.cluster_id));
         let receiver = Arc::new(Receiver::new(directory));
         let retention = Retention {
             group: group.clone(),
@@ -255,11 +261,15 @@ impl Raft {
 
     /// Puts a command into the log and waits until this member has applied it.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let proposing = self.group.shared.tally.propose();
         // Asked again of the whole entry later; here it spares what goes with it.
-        if self.group.room.refuses_command(&command) {
-            return Err(ProposeError::Full);
-        }
-        propose::propose(&self.queue, command).await
+        let outcome = if self.group.room.refuses_command(&command) {
+            Err(ProposeError::Full)
+        } else {
+            propose::propose(&self.queue, command).await
+        };
+        proposing.settle(&outcome);
+        outcome
     }
 
     /// Resolves when this member has applied everything that was committed before the call.
@@ -302,9 +312,24 @@ impl Raft {
         self.queue.len() + self.group.shared.waiters.len()
     }
 
-    /// The log's counters.
-    pub fn log(&self) -> &LogStore {
-        &self.log
+    /// What has been counted since the start, for the metrics.
+    pub fn counters(&self) -> Counters {
+        let tally = &self.group.shared.tally;
+        Counters {
+            leader_changes: tally.leader_changes.load(Ordering::Relaxed),
+            failed_proposals: tally.failed_proposals.load(Ordering::Relaxed),
+            slow_read_indexes: tally.slow_read_indexes.load(Ordering::Relaxed),
+            failed_read_indexes: tally.failed_read_indexes.load(Ordering::Relaxed),
+            late_heartbeats: tally.late_heartbeats.load(Ordering::Relaxed),
+            installing: tally.installing.load(Ordering::Relaxed),
+            state_sending: tally.state_sending.read(),
+            state_sync: tally.state_sync.read(),
+            state_saving: tally.state_saving.read(),
+            log: self.log.metrics(),
+            log_times: self.log.times(),
+            log_bytes_kept: self.log.bytes_kept(),
+            peers: self.group.peers.counters(),
+        }
     }
 
     /// What the peer port serves.
@@ -316,7 +341,10 @@ impl Raft {
         let server = PeerServer::from_arc(self.service.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
-        Routes::new(InterceptedService::new(server, keeper))
+        Routes::new(Incoming {
+            inner: InterceptedService::new(server, keeper),
+            peers: self.group.peers.clone(),
+        })
     }
 
     /// Renews a lease at the leader; none when there is no such lease.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::tally::Tally;
 use crate::waiters::Waiters;
 
 /// What a member knows of its group.
@@ -21,6 +22,7 @@ pub struct Leadership {
 pub(crate) struct Shared {
     pub(crate) member_id: u64,
     pub(crate) waiters: Waiters,
+    pub(crate) tally: Tally,
     leadership: watch::Sender<Leadership>,
     applied: watch::Sender<u64>,
     leader_heard: LeaderHeard,
@@ -33,6 +35,7 @@ impl Shared {
         Self {
             member_id,
             waiters: Waiters::default(),
+            tally: Tally::default(),
             leadership: watch::Sender::default(),
             applied: watch::Sender::new(applied),
             leader_heard: LeaderHeard::default(),
@@ -52,6 +55,9 @@ impl Shared {
     pub(crate) fn set_leadership(&self, now: Leadership) {
         self.leadership.send_if_modified(|before| {
             let changed = *before != now;
+            if now.leader != 0 && now.leader != before.leader {
+                self.tally.leader_changes.fetch_add(1, Ordering::Relaxed);
+            }
             *before = now;
             changed
         });

@@ -41,7 +41,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 pub use error::Error;
 pub use history::{History, Position, Vote};
 pub use keeper::Space;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Times};
 
 use disk::{Directory, SegmentFile};
 use keeper::{Keeper, Plan};
@@ -474,6 +474,12 @@ impl<E: Entry> Wal<E> {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.shared.counters.read()
+    }
+
+    /// How long records took since the log was opened.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.shared.counters.times()
     }
 }
 

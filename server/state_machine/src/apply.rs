@@ -47,12 +47,18 @@ impl StateMachine {
             }));
         }
         let mut outcomes = Vec::with_capacity(if answers { entry.commands.len() } else { 0 });
+        if let Some(observer) = &mut self.observer {
+            observer.begin();
+        }
         for command in &entry.commands {
             let outcome = match self.apply_command(command, answers) {
                 Ok(applied) => Ok(applied),
                 Err(Halt::Refused(error)) => Err(error),
                 Err(Halt::Fault(fault)) => return Err(self.stop(fault)),
             };
+            if let Some(observer) = &mut self.observer {
+                observer.applied(command, &outcome);
+            }
             if answers {
                 outcomes.push(outcome);
             }

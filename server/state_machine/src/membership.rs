@@ -40,6 +40,11 @@ impl Members {
         self.by_id.get(&id)
     }
 
+    /// The ids of members that have been removed, ascending.
+    pub fn removed(&self) -> impl Iterator<Item = u64> {
+        self.removed.iter().copied()
+    }
+
     /// Whether this was the id of a member that has been removed.
     pub fn is_removed(&self, id: u64) -> bool {
         self.removed.contains(&id)

@@ -3,6 +3,7 @@
 //! Promises the answer that apply would give, with everything read at one revision; blocks no writer.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use bytes::Buf;
@@ -39,10 +40,16 @@ pub fn read_txn(store: &Store, request: &TxnRequest) -> Result<Outcome, Fault> {
         let pinned = Pinned {
             store,
             revision: store.revision(),
+            ranges: Cell::new(0),
         };
         let overtaken = |pinned: &Pinned<'_>| pinned.revision < store.compact_revision();
         match pinned.read(request) {
-            Ok(applied) => return Ok(Ok(applied)),
+            Ok(applied) => {
+                if pinned.ranges.get() > 1 {
+                    store.note_transaction();
+                }
+                return Ok(Ok(applied));
+            }
             Err(Halt::Refused(_)) if overtaken(&pinned) && attempts.next().is_some() => {}
             Err(Halt::Refused(error)) => return Ok(Err(error)),
             Err(Halt::Fault(fault)) => return Err(fault),
@@ -54,6 +61,8 @@ pub fn read_txn(store: &Store, request: &TxnRequest) -> Result<Outcome, Fault> {
 struct Pinned<'a> {
     store: &'a Store,
     revision: i64,
+    /// Those asked for, of compares too.
+    ranges: Cell<usize>,
 }
 
 impl Pinned<'_> {
@@ -81,6 +90,7 @@ impl Pinned<'_> {
             if query.revision <= 0 {
                 query.revision = self.revision;
             }
+            self.ranges.update(|ranges| ranges + 1);
             let mut page = self.store.range(&query)?;
             page.revision = self.revision;
             answer::range(&mut body, &page);
@@ -99,6 +109,7 @@ impl Keys for Pinned<'_> {
         with_value: bool,
         visit: &mut dyn FnMut(&Found<'_>) -> ControlFlow<()>,
     ) -> Result<(), mvcc::Error> {
+        self.ranges.update(|ranges| ranges + 1);
         let mut query = Query::range(compare.key.clone(), compare.range_end.clone());
         query.revision = self.revision;
         let mut walk = self.store.walk(query)?;

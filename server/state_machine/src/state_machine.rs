@@ -11,6 +11,7 @@ use crate::effect::{Effect, Effects};
 use crate::gate::Standing;
 use crate::lease::{Lease, Leases};
 use crate::membership::Members;
+use crate::observer::Observer;
 use crate::view::{Tables, View};
 use crate::{Fault, system};
 
@@ -47,6 +48,7 @@ pub struct StateMachine {
     /// Kept for its allocation: the branches of the transaction at hand.
     pub(crate) path: Vec<bool>,
     pub(crate) unpublished: Vec<Effect>,
+    pub(crate) observer: Option<Box<dyn Observer>>,
     member_id: u64,
     effects: Effects,
     applied: Option<LogPosition>,
@@ -68,6 +70,7 @@ impl StateMachine {
             standing: Standing::default(),
             path: Vec::new(),
             unpublished: Vec::new(),
+            observer: None,
             member_id: options.member_id,
             effects: Effects::default(),
             applied: None,
@@ -98,6 +101,11 @@ impl StateMachine {
         self.load()?;
         self.effects.lose();
         Ok(())
+    }
+
+    /// Tells `observer`, instead of any earlier one, what is applied from now on.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observer = Some(observer);
     }
 
     /// The state beside the keys, for readers.

@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metastore_engine::{Batch, Engine, Error, Kind, Progress, Read, Space, View, open};
 use parking_lot::Mutex;
@@ -111,6 +112,10 @@ impl Engine for Recording {
 
     fn stalls(&self) -> u64 {
         0
+    }
+
+    fn stall_time(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn kind(&self) -> Kind {

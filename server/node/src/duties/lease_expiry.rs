@@ -1,5 +1,6 @@
 //! Revokes leases whose time is over: the leader's duty alone.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -33,13 +34,17 @@ pub(crate) async fn expire_leases(node: Node) {
 
 async fn revoke(node: &Node, id: i64) {
     let request = Request::LeaseRevoke(LeaseRevokeRequest { id });
-    if let Err(error) = node
-        .propose(Command {
-            caller: None,
-            request: Some(request),
-        })
-        .await
-    {
-        tracing::debug!(lease = format!("{id:016x}"), error = %error, "an expired lease could not be revoked yet");
+    let command = Command {
+        caller: None,
+        request: Some(request),
+    };
+    match node.propose(command).await {
+        Ok(_) => {
+            let expired = &node.measures().leases_expired;
+            expired.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(error) => {
+            tracing::debug!(lease = format!("{id:016x}"), error = %error, "an expired lease could not be revoked yet");
+        }
     }
 }

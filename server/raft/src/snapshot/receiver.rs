@@ -87,6 +87,7 @@ impl Receiver {
         if *newest.borrow() != mine {
             return Err(superseded());
         }
+        let since = Instant::now();
         let first = next_chunk(&mut chunks, &mut newest).await?;
         let first = first.ok_or_else(|| Status::invalid_argument("empty snapshot"))?;
         let header = first
@@ -101,7 +102,7 @@ impl Receiver {
             let this = self.clone();
             blocking(move || this.store(&chunk)).await?;
             if last {
-                return self.install(group, header).await;
+                return self.install(group, header, since).await;
             }
             group.shared.hear_leader();
             next = next_chunk(&mut chunks, &mut newest).await?;
@@ -175,16 +176,26 @@ impl Receiver {
         Ok(())
     }
 
-    async fn install(&self, group: &Group, header: SnapshotHeader) -> Result<Vote, Status> {
+    async fn install(
+        &self,
+        group: &Group,
+        header: SnapshotHeader,
+        since: Instant,
+    ) -> Result<Vote, Status> {
         let arriving = self.arriving.lock().take();
         let Arriving { staged, .. } =
             arriving.ok_or_else(|| Status::aborted("no snapshot has arrived"))?;
         let engine = staged.engine.clone();
+        let before = Instant::now();
         blocking(move || {
             let flushed = engine.flush();
             flushed.map_err(|error| Status::resource_exhausted(error.to_string()))
         })
         .await?;
+        let tally = &group.shared.tally;
+        tally.state_sync.observe_time(before.elapsed());
+        tally.state_saving.observe_time(since.elapsed());
+        let _installing = tally.install();
         let membership = types::decode_stored_membership(&header.membership)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let meta = SnapshotMeta {

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use metastore_histogram::{Histogram, Reading};
+
 /// Counters since the log was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Metrics {
@@ -18,35 +20,64 @@ pub struct Metrics {
     pub entries: u64,
 }
 
-#[derive(Debug, Default)]
+/// How long records took since the log was opened, in seconds, with the buckets of etcd's metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Times {
+    /// Syncing one.
+    pub sync: Reading,
+    /// Writing one, before it is synced.
+    pub write: Reading,
+}
+
+#[derive(Debug)]
 pub(super) struct Counters {
-    syncs: AtomicU64,
-    sync_nanos: AtomicU64,
+    sync: Histogram,
+    write: Histogram,
     bytes: AtomicU64,
     records: AtomicU64,
     entries: AtomicU64,
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        let seconds = || Histogram::exponential(0.001, 2.0, 14);
+        Self {
+            sync: seconds(),
+            write: seconds(),
+            bytes: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Counters {
     pub(super) fn synced(&self, took: Duration) {
-        self.syncs.fetch_add(1, Relaxed);
-        self.sync_nanos
-            .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.sync.observe_time(took);
     }
 
-    pub(super) fn written(&self, bytes: u64, entries: u64) {
+    pub(super) fn written(&self, bytes: u64, entries: u64, took: Duration) {
+        self.write.observe_time(took);
         self.records.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
         self.entries.fetch_add(entries, Relaxed);
     }
 
     pub(super) fn read(&self) -> Metrics {
+        let sync = self.sync.read();
         Metrics {
-            syncs: self.syncs.load(Relaxed),
-            sync_time: Duration::from_nanos(self.sync_nanos.load(Relaxed)),
+            syncs: sync.count,
+            sync_time: Duration::try_from_secs_f64(sync.sum).unwrap_or_default(),
             bytes: self.bytes.load(Relaxed),
             records: self.records.load(Relaxed),
             entries: self.entries.load(Relaxed),
+        }
+    }
+
+    pub(super) fn times(&self) -> Times {
+        Times {
+            sync: self.sync.read(),
+            write: self.write.read(),
         }
     }
 }

@@ -143,12 +143,14 @@ impl<E: Entry> Writer<E> {
         if self.cursor.offset + self.buffer.len() as u64 > self.cursor.segment.bytes {
             return Err(Error::TooLarge(self.buffer.len()));
         }
+        let before = Instant::now();
         self.cursor
             .segment
             .write_at(self.cursor.offset, &self.buffer)?;
-        self.shared
-            .counters
-            .written(self.buffer.len() as u64, std::mem::take(&mut self.entries));
+        let entries = std::mem::take(&mut self.entries);
+        let bytes = self.buffer.len() as u64;
+        let counters = &self.shared.counters;
+        counters.written(bytes, entries, before.elapsed());
         self.sync()?;
         let body_end = self.cursor.offset + (HEAD_BYTES as u64) + u64::from(head.body_bytes);
         self.cursor.offset += self.buffer.len() as u64;

@@ -50,6 +50,7 @@ impl Keys for Txn<'_> {
         with_value: bool,
         visit: &mut dyn FnMut(&Found<'_>) -> ControlFlow<()>,
     ) -> Result<(), mvcc::Error> {
+        self.note_range();
         if compare.range_end.is_empty() && !with_value {
             if let Some(meta) = self.meta(&compare.key) {
                 let _ = visit(&Found::of(&meta));

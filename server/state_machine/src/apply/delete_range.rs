@@ -32,6 +32,9 @@ pub(super) fn write(
     request: &DeleteRangeRequest,
     answers: bool,
 ) -> Result<Deleted, mvcc::Error> {
+    if request.prev_kv {
+        txn.note_range();
+    }
     let collect = answers && request.prev_kv;
     let deleted = txn.delete_range(&request.key, &request.range_end, collect)?;
     if !deleted.leased.is_empty() {

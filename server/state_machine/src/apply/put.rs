@@ -47,12 +47,20 @@ pub(super) fn keeps(request: &PutRequest) -> bool {
     request.ignore_value || request.ignore_lease
 }
 
+/// Counts the range with which etcd looks for what a put keeps or shows.
+pub(super) fn note_range(txn: &Txn<'_>, request: &PutRequest) {
+    if request.prev_kv || keeps(request) {
+        txn.note_range();
+    }
+}
+
 /// Writes the key and moves it from its old lease to the new one. A value or lease to be kept is there: that was checked.
 pub(super) fn write(
     txn: &mut Txn<'_>,
     tables: &Tables,
     request: &PutRequest,
 ) -> Result<Prior, mvcc::Error> {
+    note_range(txn, request);
     let lease = if request.ignore_lease {
         txn.meta(&request.key).map_or(0, |meta| meta.lease)
     } else {

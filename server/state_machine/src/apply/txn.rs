@@ -40,6 +40,7 @@ pub(super) fn apply(
     if whole.check(&txn, request, &mut path.iter())? {
         whole.check_kept()?;
     }
+    txn.end_reads();
     let mut body = answers.then(Vec::new);
     // What fails from here on is no property of the request: part of it may be written.
     execute(&mut txn, tables, request, &mut path.iter(), body.as_mut())
@@ -84,6 +85,7 @@ impl Whole<'_> {
                 }
                 Some(Operation::RequestPut(request)) => {
                     put::check(txn, self.tables, request)?;
+                    put::note_range(txn, request);
                     keeps |= put::keeps(request);
                 }
                 Some(Operation::RequestTxn(nested)) => keeps |= self.check(txn, nested, path)?,
