@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metastore_api::{AccessControl, Connections, Door, Listener, Port, TlsSource, Traffic};
+use metastore_api::{
+    AccessControl, Connections, Door, Feature, Listener, Port, TlsSource, Traffic,
+};
 use metastore_node::{Limits, Node, Options, PeerStream, Versions};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Allowed, Compaction, Config};
 use crate::data_dir::DataDirectory;
 use crate::dial::{Dialer, Timeouts};
+use crate::flag::feature_gates::{GATES, Gate};
 use crate::listen::{self, Bound, SocketFile};
 use crate::logging::Note;
 use crate::signal::{self, Signal, Signals};
@@ -293,6 +296,16 @@ fn connections(config: &Config) -> Connections {
     connections
 }
 
+/// Every feature gate and whether it is on.
+fn features(config: &Config) -> Vec<Feature> {
+    let feature = |gate: &Gate| Feature {
+        name: gate.name.to_owned(),
+        stage: gate.stage.name().to_owned(),
+        enabled: config.features.enabled(gate.name),
+    };
+    GATES.iter().map(feature).collect()
+}
+
 fn door_options(config: &Config) -> metastore_api::Options {
     let names = |allowed: &Allowed| match allowed {
         Allowed::All => ["*".to_owned()].into(),
@@ -304,6 +317,7 @@ fn door_options(config: &Config) -> metastore_api::Options {
         election_timeout: config.raft.election,
         slow_request: config.warning_unary_request,
         slow_read: config.warning_apply,
+        features: features(config),
         watch_progress_interval: config.watch_progress_interval,
         access: AccessControl {
             hosts: names(&config.http.hosts),

@@ -19,7 +19,7 @@ use crate::encoded::Encoded;
 use crate::grpc::{self, Body, Code, Inbox, Kind, Metadata, Method, Outbox};
 use crate::http::AccessControl;
 use crate::leader_loss;
-use crate::metrics::{Metrics, Tally};
+use crate::metrics::{self, Feature, Metrics, Tally};
 use crate::slow;
 use crate::status::{self, Refusal};
 
@@ -35,6 +35,8 @@ pub struct Options {
     pub slow_request: Duration,
     /// Reads that take longer are logged (`--warning-apply-duration`).
     pub slow_read: Duration,
+    /// The feature gates, for the metrics.
+    pub features: Vec<Feature>,
     /// How often an idle watch that asks for it is told its progress (`--watch-progress-notify-interval`).
     pub watch_progress_interval: Duration,
     /// Who may use the HTTP pages.
@@ -68,6 +70,7 @@ impl Door {
     /// Opens the door of a member. Has to be called within a tokio runtime; a background task ends with the door.
     pub fn new(node: Node, options: Options) -> Result<Arc<Self>, prometheus::Error> {
         let metrics = Metrics::new(&options.registry, options.extensive_metrics)?;
+        metrics::register_member(node.clone(), options.features.clone(), &options.registry)?;
         let standing = node.watch_status();
         Ok(Arc::new(Self {
             leader_lost: leader_loss::follow(standing.clone(), options.election_timeout),

@@ -269,6 +269,7 @@ impl Door {
         let result = work.await;
         let took = self.metrics.timing.request(kind, result.is_ok(), since);
         if took > self.options.slow_read {
+            self.node.measures().note_slow_read();
             slow::read(prefix, &shown, took, self.options.slow_read);
         }
         result

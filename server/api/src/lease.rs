@@ -62,8 +62,9 @@ impl Door {
         mut inbox: Inbox,
         mut outbox: Outbox,
     ) -> Result<(), Refusal> {
-        while let Some(message) = inbox.next().await? {
-            let LeaseKeepAliveRequest { id } = decode_streamed(message)?;
+        let failed = |refusal: &Refusal| self.metrics.stream_failed("lease-keepalive", refusal);
+        while let Some(message) = inbox.next().await.inspect_err(failed)? {
+            let LeaseKeepAliveRequest { id } = decode_streamed(message).inspect_err(failed)?;
             // Before the renewal: a lease revoked at a revision must not seem alive at it.
             let header = self.header_now();
             let ttl = match self.node.lease_renew(id).await {

@@ -23,4 +23,5 @@ mod watch;
 
 pub use self::http::{AccessControl, Pages};
 pub use door::{Door, Options};
+pub use metrics::Feature;
 pub use serve::{Connections, Listener, Port, TlsSource, Traffic};

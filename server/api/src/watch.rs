@@ -21,6 +21,9 @@ use crate::status::{self, Refusal};
 /// The id in an answer to a watch that was not created.
 const NO_WATCH: i64 = -1;
 
+/// The id in a notice of progress that was asked for.
+const WHOLE_STREAM: i64 = -1;
+
 /// Tags of `WatchResponse`.
 const WATCH_ID: u32 = 2;
 const CREATED: u32 = 3;
@@ -38,6 +41,8 @@ impl Door {
             let notice = tokio::select! {
                 biased;
                 message = inbox.next(), if listening => {
+                    let failed = |refusal: &Refusal| self.metrics.stream_failed("watch", refusal);
+                    let message = message.inspect_err(failed);
                     match message.map_err(|_| status::WATCH_CANCELED)? {
                         Some(message) => self.wish(&mut stream, &mut outbox, message).await?,
                         None => listening = false,
@@ -66,7 +71,8 @@ impl Door {
         message: Bytes,
     ) -> Result<(), Refusal> {
         let since = Instant::now();
-        let request: WatchRequest = decode_streamed(message)?;
+        let request: WatchRequest = decode_streamed(message)
+            .inspect_err(|refusal| self.metrics.stream_failed("watch", refusal))?;
         let answer = match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => Some(self.create(stream, create)),
             Some(RequestUnion::CancelRequest(cancel)) => {
@@ -131,6 +137,10 @@ impl Door {
                 metrics.watch_events.observe(seconds);
                 let each = seconds / events.count().max(1) as f64;
                 metrics.watch_per_event.observe(each);
+            }
+            // etcd sends what was asked for as it sends events, and only what is due on its own as progress.
+            Notice::Progress { watch_id, .. } if watch_id == WHOLE_STREAM => {
+                metrics.watch_events.observe(seconds);
             }
             Notice::Progress { .. } => metrics.watch_progress.observe(seconds),
             Notice::Compacted { .. } | Notice::Cancelled { .. } => {}

@@ -15,6 +15,16 @@ pub enum Stage {
     Beta,
 }
 
+impl Stage {
+    /// etcd's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alpha => "ALPHA",
+            Self::Beta => "BETA",
+        }
+    }
+}
+
 /// One gate of etcd 3.7.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {

@@ -72,7 +72,7 @@ async fn page(door: &Arc<Door>, request: &Request<Incoming>, pages: Pages) -> Re
     let query = request.uri().query().unwrap_or_default();
     let get = request.method() == Method::GET;
     match (path, pages) {
-        ("/metrics", _) => metrics(door),
+        ("/metrics", _) => metrics(door).await,
         ("/health", _) if get => health::health(door, query).await,
         ("/version", Pages::All) if get => version(door),
         ("/debug/vars", Pages::All) if get => document(JSON_UTF8, vars::page(door)),
@@ -97,10 +97,15 @@ fn version(door: &Door) -> Response<Body> {
     )
 }
 
-fn metrics(door: &Door) -> Response<Body> {
-    let families = door.options.registry.gather();
-    match TextEncoder::new().encode_to_string(&families) {
-        Ok(text) => document(METRICS, text),
+/// Gathered off the runtime's threads: the kernel and the engine are asked.
+async fn metrics(door: &Door) -> Response<Body> {
+    let registry = door.options.registry.clone();
+    let text = tokio::task::spawn_blocking(move || {
+        TextEncoder::new().encode_to_string(&registry.gather())
+    });
+    match text.await {
+        Ok(Ok(text)) => document(METRICS, text),
+        Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }

@@ -6,6 +6,7 @@ use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
+use super::family::label;
 use super::method::SECONDS;
 use super::{MethodCounters, Metrics};
 use crate::grpc::{Code, Method};
@@ -170,13 +171,6 @@ fn labels(method: Method) -> Vec<LabelPair> {
         label("grpc_service", method.service()),
         label("grpc_type", method.kind().name()),
     ]
-}
-
-fn label(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
 }
 
 fn count(labels: Vec<LabelPair>, number: u64) -> Metric {

@@ -4,7 +4,11 @@
 //! This module must not know what a request means.
 
 mod collector;
+mod family;
+mod member;
 mod method;
+mod process;
+mod table;
 mod timing;
 mod versions;
 
@@ -14,10 +18,13 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+pub use member::Feature;
+pub(crate) use member::register_member;
 pub use method::{MethodCounters, Tally};
 pub use timing::{RequestKind, Timing};
 
-use crate::grpc::{Kind, Method};
+use crate::grpc::{Code, Kind, Method};
+use crate::status::Refusal;
 use versions::ClientVersions;
 
 /// Everything the door counts.
@@ -42,6 +49,8 @@ pub struct Metrics {
     pub check_result: IntGaugeVec,
     /// Runs of each check (labels type, name and status).
     pub checks: IntCounterVec,
+    /// Streams that broke off by a mistake of the client (labels API and Type).
+    stream_failures: IntCounterVec,
 }
 
 impl Metrics {
@@ -89,9 +98,16 @@ impl Metrics {
                 "The total number of each kind of healthcheck.",
                 &["type", "name", "status"],
             )?,
+            stream_failures: counters(
+                registry,
+                "etcd_network_server_stream_failures_total",
+                "The total number of stream failures from the local server.",
+                &["API", "Type"],
+            )?,
         };
         let metrics = Arc::new(metrics);
         collector::register(&metrics, registry, extensive)?;
+        process::register(registry)?;
         Ok(metrics)
     }
 
@@ -103,6 +119,17 @@ impl Metrics {
     /// Counts a request of a client of this version (`etcd_server_client_requests_total`).
     pub fn client_request(&self, kind: Kind, version: &str) {
         self.versions.count(kind == Kind::Unary, version);
+    }
+}
+
+impl Metrics {
+    /// What a client sent on a stream of `api` could not be taken. That it went away is no failure (etcd:
+    /// `isClientCtxErr`).
+    pub(crate) fn stream_failed(&self, api: &str, refusal: &Refusal) {
+        if !matches!(refusal.code(), Code::Canceled | Code::DeadlineExceeded) {
+            let labels = [api, "receive"];
+            self.stream_failures.with_label_values(&labels).inc();
+        }
     }
 }
 
@@ -148,7 +175,6 @@ fn watch_histogram(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::Code;
 
     fn scrape(registry: &Registry) -> String {
         prometheus::TextEncoder::new()

@@ -81,6 +81,7 @@ fn door_options() -> Options {
         election_timeout: Duration::from_millis(200),
         slow_request: Duration::from_millis(300),
         slow_read: Duration::from_millis(100),
+        features: Vec::new(),
         watch_progress_interval: Duration::from_secs(600),
         access: AccessControl::default(),
         command_line: vec!["metastore".to_owned()],
