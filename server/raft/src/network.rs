@@ -34,6 +34,11 @@ use crate::wire::{self, Malformed};
 
 type C = TypeConfig;
 
+/// The pause after the log could not be sent to a member: one that restarts should be found within one election.
+/// openraft pauses when it is asked for the first request of a session, and where there is no connection it is not
+/// asked.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Makes the links that openraft asks for.
 pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
@@ -154,7 +159,12 @@ impl NetStreamAppend<C> for Network {
             );
             let responses = match opened.await {
                 Ok(Ok(response)) => response.into_inner(),
-                Ok(Err(status)) => return Err(self.failed(&status)),
+                Ok(Err(status)) => {
+                    if self.lateness.is_none() {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    return Err(self.failed(&status));
+                }
                 Err(_) => return Err(timed_out("append")),
             };
             let this = &*self;
@@ -264,7 +274,6 @@ impl NetTransferLeader<C> for Network {
 
 impl NetBackoff<C> for Network {
     fn backoff(&self) -> Option<Backoff> {
-        // A member that restarts should be found within one election.
-        Some(Backoff::new(std::iter::repeat(Duration::from_millis(100))))
+        Some(Backoff::new(std::iter::repeat(PAUSE)))
     }
 }
