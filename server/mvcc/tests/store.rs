@@ -264,3 +264,42 @@ fn values_beyond_the_cache_are_read_from_the_engine() {
     assert_eq!(without, 30, "each value is read each time");
     assert!(with < without, "{with} reads with a cache");
 }
+
+#[test]
+fn operations_and_times_are_counted_and_outlive_a_replacement() {
+    let (_directory, store, mut writer) = fresh();
+    writer.begin().put("a", "12345", 0);
+    let mut txn = writer.begin();
+    txn.note_range();
+    txn.end_reads();
+    txn.put("b", "", 0);
+    drop(txn);
+    let mut txn = writer.begin();
+    txn.delete_range("a", "", false).unwrap();
+    txn.range(&Query::range("a", "\0")).unwrap();
+    drop(txn);
+    store.range(&Query::range("a", "\0")).unwrap();
+    let walk = store.walk(Query::range("a", "\0")).unwrap();
+    assert_eq!(store.counters().open_reads, 1);
+    drop(walk);
+    writer.set_applied(b"1");
+    store.flush().unwrap();
+    store.hash().unwrap();
+    let counters = store.counters();
+    assert_eq!((counters.puts, counters.put_bytes), (2, 7));
+    assert_eq!((counters.deletions, counters.ranges), (1, 4));
+    assert_eq!(
+        counters.transactions, 1,
+        "of two operations, the compare apart"
+    );
+    assert_eq!((counters.open_reads, counters.last_compaction), (0, 0));
+
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(Kind::Memory, directory.path(), Default::default()).unwrap();
+    let (store, mut writer) = store.replace(engine).unwrap();
+    writer.begin().put("c", "", 0);
+    assert_eq!(store.counters().puts, 3);
+    let times = store.times();
+    assert_eq!((times.hash.read().count, times.flush.read().count), (1, 1));
+    assert_eq!(times.commit.read().count, 1);
+}

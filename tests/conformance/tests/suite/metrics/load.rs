@@ -57,10 +57,10 @@ async fn keys(t: &Session) -> Result<()> {
     t.txn(txn([], [], [])).await?;
     // A compare and a write: two transactions of one operation each.
     let exists = compare("k2", CompareResult::Greater, TargetUnion::Version(0));
-    t.txn(txn([exists], [put("k2", "2").into_op()], [])).await?;
-    let two = [put("k3", "3").into_op(), put("k4", "4").into_op()];
+    t.txn(txn([exists], [put("k2", "2").op()], [])).await?;
+    let two = [put("k3", "3").op(), put("k4", "4").op()];
     t.txn(txn([], two, [])).await?;
-    let two = [get("k3").into_op(), get("k4").into_op()];
+    let two = [get("k3").op(), get("k4").op()];
     t.txn(txn([], two, [])).await?;
     let prev_kv = PutRequest {
         prev_kv: true,

@@ -66,9 +66,9 @@ impl Page {
             let found = line.split(['{', ' ']).next().unwrap_or_default();
             (found == name || found == count) && line.contains(with)
         });
-        lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        // Not `sum`, which makes a negative zero of nothing.
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.fold(0.0, |sum, value| sum + value)
     }
 }
 
