@@ -3,6 +3,7 @@
 mod documents;
 mod load;
 mod page;
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
