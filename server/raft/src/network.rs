@@ -160,9 +160,7 @@ impl NetStreamAppend<C> for Network {
             let responses = match opened.await {
                 Ok(Ok(response)) => response.into_inner(),
                 Ok(Err(status)) => {
-                    if self.lateness.is_none() {
-                        tokio::time::sleep(PAUSE).await;
-                    }
+                    tokio::time::sleep(PAUSE).await;
                     return Err(self.failed(&status));
                 }
                 Err(_) => return Err(timed_out("append")),
