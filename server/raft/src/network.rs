@@ -41,13 +41,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes the links that openraft asks for.
 pub(crate) struct NetworkFactory {
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) shared: Arc<Shared>,
-    /// Time between heartbeats.
-    pub(crate) heartbeat: Duration,
+    peers: Arc<Peers>,
+    shared: Arc<Shared>,
+    heartbeat: Duration,
 }
 
 impl NetworkFactory {
+    /// `heartbeat` is the time between heartbeats.
+    pub(crate) fn new(peers: Arc<Peers>, shared: Arc<Shared>, heartbeat: Duration) -> Self {
+        Self {
+            peers,
+            shared,
+            heartbeat,
+        }
+    }
+
     fn network(&self, target: u64, node: &PeerNode) -> Network {
         let link = self.peers.link(target, &node.peer_urls);
         Network {

@@ -142,11 +142,7 @@ impl Raft {
             pins.clone(),
         );
         let config = Arc::new(config(&options).map_err(other)?);
-        let network = NetworkFactory {
-            peers: peers.clone(),
-            shared: shared.clone(),
-            heartbeat: options.heartbeat,
-        };
+        let network = NetworkFactory::new(peers.clone(), shared.clone(), options.heartbeat);
         let raft = OpenRaft::new(options.member_id, config, network, log.clone(), adapter)
             .await
             .map_err(|error| StartError::Other(format!("start raft: {error}")))?;
