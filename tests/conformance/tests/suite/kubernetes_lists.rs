@@ -164,7 +164,7 @@ fn watches_and_progress_requests_come_in_one_burst() -> Result<()> {
     check_with(&Setup::single(), async |t| {
         const WATCHES: usize = 60;
         pods(t, 3).await?;
-        let mut watching = t.watch_with_metadata(&[("hasleader", "true")]);
+        let mut watching = t.with_metadata(&[("hasleader", "true")]).watch();
         for number in 0..WATCHES {
             let request = WatchCreateRequest {
                 start_revision: 2,
