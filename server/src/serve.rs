@@ -32,6 +32,8 @@ const LEASE_CHECKPOINT: Duration = Duration::from_secs(300);
 
 /// How long the client ports may take to close.
 const STOP: Duration = Duration::from_millis(800);
+/// How long a member that cannot serve may take to stop.
+const STOP_IN_TROUBLE: Duration = Duration::from_secs(5);
 
 /// Runs the member; returns where it could not start or had to stop by itself. A member that was asked to stop
 /// dies of the signal.
@@ -91,6 +93,11 @@ async fn live(config: Config) -> anyhow::Result<Signal> {
         signal = signals.received() => signal,
         why = node.failed() => anyhow::bail!("raft failed: {why}"),
         served = &mut serving => {
+            // RocksDB may not be at work when the process takes itself apart.
+            let stopped = tokio::time::timeout(STOP_IN_TROUBLE, node.stop()).await;
+            if stopped.is_err() {
+                tracing::warn!("the member does not stop");
+            }
             served??;
             anyhow::bail!("the client ports have closed");
         }
