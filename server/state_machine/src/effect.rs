@@ -68,9 +68,17 @@ impl Effects {
         std::mem::take(&mut self.queue.lock().waiting)
     }
 
-    /// Calls `waker`, instead of any earlier one, whenever effects begin to wait. It must not block.
+    /// Calls `waker`, instead of any earlier one, whenever effects begin to wait, and now if some wait already. It must not
+    /// block.
     pub fn on_effect(&self, waker: Arc<dyn Fn() + Send + Sync>) {
-        self.queue.lock().waker = Some(waker);
+        let waiting = {
+            let mut queue = self.queue.lock();
+            queue.waker = Some(waker.clone());
+            queue.waiting.lost || !queue.waiting.effects.is_empty()
+        };
+        if waiting {
+            waker();
+        }
     }
 
     /// Adds `effects` and leaves it empty.
@@ -155,5 +163,17 @@ mod tests {
         assert!(drained.effects.is_empty());
         effects.publish(&mut vec![Effect::AlarmsChanged]);
         assert_eq!(effects.take().effects, [Effect::AlarmsChanged]);
+    }
+
+    #[test]
+    fn a_reader_that_comes_late_hears_of_what_waits() {
+        let effects = Effects::default();
+        effects.publish(&mut vec![Effect::MembersChanged]);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let counter = woken.clone();
+        effects.on_effect(Arc::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
     }
 }
