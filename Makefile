@@ -36,7 +36,8 @@ check:
 
 ## unit: the rooms' own tests
 unit:
-	@$(CARGO) test --workspace --locked --exclude metastore-conformance --exclude metastore-apiserver-tests --exclude metastore-cluster-tests
+	@scripts/install-protoc.sh
+	@$(CARGO) test --workspace --locked
 
 ## conformance: the same calls to a real etcd and to MetaStore: both engines, one member and three
 conformance:

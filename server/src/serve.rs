@@ -71,7 +71,10 @@ async fn live(config: Config) -> anyhow::Result<Signal> {
     let mut peer_ports = JoinSet::new();
     for (url, bound) in peers {
         let tls = peer_tls.clone().filter(|_| url.is_secure());
-        peer_ports.spawn(peer_port::serve(bound, tls, router.clone()));
+        peer_ports.spawn_on(
+            peer_port::serve(bound, tls, router.clone()),
+            node.peer_runtime(),
+        );
     }
     let advertised: Vec<String> = config
         .advertise

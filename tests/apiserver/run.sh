@@ -13,6 +13,6 @@ export METASTORE_BIN
 say "Kubernetes $versions on ${METASTORE_APISERVER_STORES:-rocksdb}"
 results="$(mktemp)"
 trap 'rm -f "$results"' EXIT
-"$root/scripts/cargo.sh" test --locked --package metastore-apiserver-tests -- --test-threads="${TEST_THREADS:-2}" "$@" |
+"$root/scripts/cargo.sh" test --locked --workspace --test apiserver -- --test-threads="${TEST_THREADS:-2}" "$@" |
   tee "$results"
 echo "soak: Kubernetes $versions on ${METASTORE_APISERVER_STORES:-rocksdb}: $(grep -c '^test .* ok$' "$results") cases passed"

@@ -20,5 +20,5 @@ fi
 [ -e /dev/fuse ] || die "these tests need FUSE: there is no /dev/fuse"
 
 "$root/tests/reference/build.sh" >&2
-"$root/scripts/cargo.sh" build --locked --package metastore
-exec "$root/scripts/cargo.sh" test --locked --package metastore-cluster-tests -- --test-threads="${TEST_THREADS:-2}" "$@"
+"$root/scripts/cargo.sh" build --locked --workspace --bin metastore
+exec "$root/scripts/cargo.sh" test --locked --workspace --test cluster -- --test-threads="${TEST_THREADS:-2}" "$@"

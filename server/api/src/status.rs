@@ -181,6 +181,7 @@ impl From<node::Error> for Refusal {
     fn from(error: node::Error) -> Self {
         match error {
             node::Error::NoLeader => NO_LEADER,
+            node::Error::NotTaken => CONTEXT_DEADLINE_EXCEEDED,
             node::Error::Timeout => TIMEOUT,
             node::Error::TimeoutDueToLeaderFailure => TIMEOUT_DUE_TO_LEADER_FAIL,
             node::Error::TimeoutDueToConnectionLost => TIMEOUT_DUE_TO_CONNECTION_LOST,

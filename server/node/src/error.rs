@@ -8,6 +8,9 @@ pub enum Error {
     /// No leader is known, or the leader has lost its quorum.
     #[error("no leader")]
     NoLeader,
+    /// No leader was there to take the request before its deadline; it was not carried out.
+    #[error("context deadline exceeded")]
+    NotTaken,
     /// The request was not answered in time; its outcome is unknown.
     #[error("request timed out")]
     Timeout,

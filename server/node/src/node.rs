@@ -13,6 +13,7 @@ use metastore_proto::etcdserverpb::{
 use metastore_raft::{Counters, ProposeError, Raft, ReadError, Routes};
 use metastore_state_machine::{Applied, View};
 use metastore_watch::Hub;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::error::Error;
@@ -69,7 +70,11 @@ impl Node {
 
     /// Resolves when this member has applied everything that was answered anywhere before the call.
     pub async fn read_barrier(&self) -> Result<(), Error> {
-        Ok(self.inner.raft.read_barrier().await?)
+        match self.inner.raft.read_barrier().await {
+            // etcd has one answer for whatever a read index waits for.
+            Err(ReadError::NoLeader) => Err(Error::Timeout),
+            other => Ok(other?),
+        }
     }
 
     /// Refuses what would exceed the quota, and raises the alarm NOSPACE for it.
@@ -243,6 +248,11 @@ impl Node {
         self.inner.raft.peer_routes()
     }
 
+    /// Where the peer port is to be served.
+    pub fn peer_runtime(&self) -> &Handle {
+        self.inner.raft.runtime()
+    }
+
     /// What the raft group has counted, for the metrics.
     pub fn raft_counters(&self) -> Counters {
         self.inner.raft.counters()
@@ -292,7 +302,7 @@ impl Node {
 impl From<ProposeError> for Error {
     fn from(error: ProposeError) -> Self {
         match error {
-            ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::NoLeader => Self::NotTaken,
             ProposeError::Timeout => Self::Timeout,
             ProposeError::LeaderFailure => Self::TimeoutDueToLeaderFailure,
             ProposeError::TooManyRequests => Self::TooManyRequests,

@@ -9,9 +9,10 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use parking_lot::Mutex;
 
-use metastore_proto::peerpb::ReadIndexRequest;
+use metastore_proto::peerpb::{ReadIndexRequest, ReadIndexResponse};
 
 use crate::adapter::Adapter;
+use crate::connection::Kind;
 use crate::error::ReadError;
 use crate::peers::{Link, Peers};
 use crate::room::Room;
@@ -171,13 +172,10 @@ impl Group {
     }
 
     async fn ask_read_index(&self, leader: u64) -> Option<u64> {
-        let mut client = self.link(leader)?.control;
-        let question = client.read_index(ReadIndexRequest {});
-        let answer = tokio::time::timeout(READ_RETRY, question)
-            .await
-            .ok()?
-            .ok()?
-            .into_inner();
+        let control = self.link(leader)?.control;
+        let question = control.call(Kind::ReadIndex, &ReadIndexRequest {});
+        let answer = tokio::time::timeout(READ_RETRY, question).await.ok()?;
+        let answer: ReadIndexResponse = answer.ok()?;
         answer.leader.then_some(answer.id?.index)
     }
 }

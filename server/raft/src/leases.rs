@@ -5,11 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use metastore_proto::peerpb::{LeaseRemainingRequest, LeaseRenewRequest};
+use metastore_proto::peerpb::{
+    LeaseRemainingRequest, LeaseRemainingResponse, LeaseRenewRequest, LeaseRenewResponse,
+};
 
+use crate::connection::{Caller, Kind};
 use crate::error::ReadError;
 use crate::group::Group;
-use crate::peers::Client;
 
 /// The pause before the leader is asked again (etcd: LeaseRenew of server/etcdserver/v3_server.go).
 const AGAIN: Duration = Duration::from_millis(50);
@@ -110,11 +112,12 @@ pub(crate) async fn renew(
 }
 
 async fn renew_once(group: &Group, times: &dyn LeaseTimes, id: i64) -> Option<Option<Renewal>> {
-    let Some(mut client) = leader(group)? else {
+    let Some(leader) = leader(group)? else {
         return renew_here(group, times, id).await;
     };
-    let answer = client.lease_renew(LeaseRenewRequest { id }).await;
-    let answer = answer.ok()?.into_inner();
+    let question = LeaseRenewRequest { id };
+    let answer = leader.call(Kind::LeaseRenew, &question).await;
+    let answer: LeaseRenewResponse = answer.ok()?;
     let renewal = Renewal {
         ttl: answer.ttl,
         checkpointed: answer.checkpointed,
@@ -139,17 +142,18 @@ pub(crate) async fn remaining(
 }
 
 async fn remaining_once(group: &Group, times: &dyn LeaseTimes, id: i64) -> Option<Option<i64>> {
-    let Some(mut client) = leader(group)? else {
+    let Some(leader) = leader(group)? else {
         return remaining_here(group, times, id).await;
     };
-    let answer = client.lease_remaining(LeaseRemainingRequest { id }).await;
-    let answer = answer.ok()?.into_inner();
+    let question = LeaseRemainingRequest { id };
+    let answer = leader.call(Kind::LeaseRemaining, &question).await;
+    let answer: LeaseRemainingResponse = answer.ok()?;
     let left = answer.found.then_some(answer.remaining);
     answer.leader.then_some(left)
 }
 
-/// A client of the leader, or `Some(None)` when that is this member.
-fn leader(group: &Group) -> Option<Option<Client>> {
+/// The way to the leader, or `Some(None)` when that is this member.
+fn leader(group: &Group) -> Option<Option<Caller>> {
     let leader = group.shared.leadership().leader;
     if leader == group.shared.member_id {
         return Some(None);

@@ -6,10 +6,11 @@
 //! Must not know etcd's requests, users or gRPC's client side of the house.
 
 mod adapter;
+mod answers;
+mod connection;
 mod error;
 mod flush;
 mod group;
-mod heartbeat;
 mod leases;
 pub mod log_store;
 mod network;

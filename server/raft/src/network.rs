@@ -1,7 +1,7 @@
 //! openraft's outgoing messages: one `Network` per target and purpose, over the peer links.
 //!
-//! The log goes over one bidirectional stream per session, pipelined: many requests may be on their way, and
-//! answers come back in order. Heartbeats have a stream of their own.
+//! The log goes over a connection of its own, pipelined: many requests may be on their way, and answers come back in
+//! order. Heartbeats must not wait behind a long append: they go where the short questions go.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use metastore_proto::peerpb;
+use metastore_proto::peerpb::{self, refusal::Reason};
 use openraft::anyerror::AnyError;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
@@ -24,8 +24,8 @@ use openraft::raft::{
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{OptionalSend, RaftNetworkFactory};
 
-use crate::heartbeat::Heartbeats;
-use crate::peers::{Client, Link, Peers};
+use crate::connection::{CallError, Kind};
+use crate::peers::{Link, Peers};
 use crate::shared::Shared;
 use crate::snapshot::{self, SnapshotData};
 use crate::tally::Lateness;
@@ -60,7 +60,6 @@ impl NetworkFactory {
         let link = self.peers.link(target, &node.peer_urls);
         Network {
             target,
-            append: link.append.clone(),
             link,
             peers: self.peers.clone(),
             shared: self.shared.clone(),
@@ -79,9 +78,7 @@ impl RaftNetworkFactory<C> for NetworkFactory {
     async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Network {
         let network = self.network(target, node);
         Network {
-            // Heartbeats must not wait behind a long append.
-            append: network.link.control.clone(),
-            heartbeats: Some((Heartbeats::default(), Lateness::new(self.heartbeat))),
+            heartbeats: Some(Lateness::new(self.heartbeat)),
             ..network
         }
     }
@@ -90,9 +87,8 @@ impl RaftNetworkFactory<C> for NetworkFactory {
 /// The way to one member.
 pub(crate) struct Network {
     target: u64,
-    append: Client,
     /// Only of the way that heartbeats take.
-    heartbeats: Option<(Heartbeats, Lateness)>,
+    heartbeats: Option<Lateness>,
     link: Link,
     peers: Arc<Peers>,
     shared: Arc<Shared>,
@@ -108,6 +104,21 @@ impl Network {
             _ => RPCError::Network(NetworkError::new(&error)),
         }
     }
+
+    fn unanswered(&self, error: &CallError) -> RPCError<C> {
+        let why = AnyError::error(format!("member {:x}: {error}", self.target));
+        match error {
+            CallError::NotSent(_) | CallError::Lost => {
+                RPCError::Unreachable(Unreachable::new(&why))
+            }
+            CallError::Refused(refusal) if refusal.reason() != Reason::Malformed => {
+                RPCError::Unreachable(Unreachable::new(&why))
+            }
+            CallError::Refused(_) | CallError::Malformed(_) => {
+                RPCError::Network(NetworkError::new(&why))
+            }
+        }
+    }
 }
 
 impl Network {
@@ -119,9 +130,7 @@ impl Network {
     where
         S: Stream<Item = AppendEntriesRequest<C>> + Unpin,
     {
-        let (Some((heartbeats, lateness)), Some(request)) =
-            (&mut self.heartbeats, input.next().await)
-        else {
+        let (Some(lateness), Some(request)) = (&mut self.heartbeats, input.next().await) else {
             return Ok(futures::stream::empty().boxed());
         };
         if lateness.beat(Instant::now()) {
@@ -129,11 +138,19 @@ impl Network {
             late.fetch_add(1, Ordering::Relaxed);
         }
         let question = wire::append_request(&request);
-        let answer = match heartbeats.ask(&mut self.append, question).await {
-            Ok(answer) => wire::from_append_response(answer).map_err(|error| malformed(&error)),
-            Err(status) => Err(self.failed(&status)),
-        };
+        let answer = self.link.control.call(Kind::Heartbeat, &question).await;
+        let answer = self.appended(answer);
         Ok(futures::stream::iter([answer]).boxed())
+    }
+}
+
+impl Network {
+    fn appended(
+        &self,
+        answer: Result<peerpb::AppendResponse, CallError>,
+    ) -> Result<StreamAppendResult<C>, RPCError<C>> {
+        let answer = answer.map_err(|error| self.unanswered(&error))?;
+        wire::from_append_response(answer).map_err(|error| malformed(&error))
     }
 }
 
@@ -151,7 +168,7 @@ impl NetStreamAppend<C> for Network {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>>
     where
         S: Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
@@ -161,25 +178,15 @@ impl NetStreamAppend<C> for Network {
         }
         Box::pin(async move {
             let requests = input.map(|request| wire::append_request(&request));
-            let opened = tokio::time::timeout(
-                option.hard_ttl().max(Duration::from_secs(1)),
-                self.append.append(requests),
-            );
-            let responses = match opened.await {
-                Ok(Ok(response)) => response.into_inner(),
-                Ok(Err(status)) => {
+            let session = match self.link.log.session(requests).await {
+                Ok(session) => session,
+                Err(error) => {
                     tokio::time::sleep(PAUSE).await;
-                    return Err(self.failed(&status));
+                    return Err(self.unanswered(&error));
                 }
-                Err(_) => return Err(timed_out("append")),
             };
             let this = &*self;
-            let results = responses.map(move |response| match response {
-                Ok(response) => {
-                    wire::from_append_response(response).map_err(|error| malformed(&error))
-                }
-                Err(status) => Err(this.failed(&status)),
-            });
+            let results = session.map(move |answer| this.appended(answer));
             Ok(results.boxed())
         })
     }
@@ -211,7 +218,7 @@ impl Network {
         option: RPCOption,
     ) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = wire::vote_request(rpc, pre_vote);
-        match tokio::time::timeout(option.hard_ttl(), self.link.control.vote(request)).await {
+        match tokio::time::timeout(option.hard_ttl(), self.link.calls.vote(request)).await {
             Ok(Ok(response)) => {
                 wire::from_vote_response(response.into_inner()).map_err(|error| malformed(&error))
             }
@@ -265,11 +272,8 @@ impl NetTransferLeader<C> for Network {
             to: *request.to_node_id(),
             last: request.last_log_id().copied().map(wire::log_id),
         };
-        match tokio::time::timeout(
-            option.hard_ttl(),
-            self.link.control.transfer_leader(message),
-        )
-        .await
+        match tokio::time::timeout(option.hard_ttl(), self.link.calls.transfer_leader(message))
+            .await
         {
             Ok(Ok(_)) => Ok(Ok(())),
             Ok(Err(status)) => Err(self.failed(&status)),

@@ -1,7 +1,8 @@
 //! Connections to the other members.
 //!
-//! Each member has three links to each other one, so that a long message never holds up a short one:
-//! `control` (votes, read index, forwarded commands), `append` (the log) and `bulk` (snapshots).
+//! Each member has four links to each other one, so that a long message never holds up a short one: the connections
+//! `control` (heartbeats, read index, forwarded commands, leases) and `log`, and over HTTP/2 `calls` (votes) and
+//! `bulk` (snapshots).
 //! Every request names the cluster, its sender and its receiver; the receiver refuses a stranger.
 
 use std::collections::HashMap;
@@ -16,12 +17,14 @@ use hyper_util::rt::TokioIo;
 use metastore_proto::peerpb::peer_client::PeerClient;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
+use crate::connection::{Caller, Dial};
 use crate::peer_tally::{PeerCounters, PeerTally};
 use crate::traffic::Outgoing;
 
@@ -64,11 +67,12 @@ pub fn plain_tcp() -> Connect {
 /// The stub through which a member is called.
 pub(crate) type Client = PeerClient<InterceptedService<Outgoing<Channel>, Identity>>;
 
-/// The three links to one member.
+/// The links to one member.
 #[derive(Clone)]
 pub(crate) struct Link {
-    pub(crate) control: Client,
-    pub(crate) append: Client,
+    pub(crate) control: Caller,
+    pub(crate) log: Caller,
+    pub(crate) calls: Client,
     pub(crate) bulk: Client,
 }
 
@@ -84,22 +88,26 @@ pub(crate) struct Peers {
     member_id: u64,
     connect: Connect,
     silence: Duration,
+    runtime: Handle,
     peers: Mutex<HashMap<u64, Peer>>,
 }
 
 impl Peers {
-    /// `silence`: how long a connection may say nothing, not even to a ping, before it is given up.
+    /// `silence`: how long a connection may say nothing, not even to a ping, before it is given up. Connections are
+    /// served on `runtime`.
     pub(crate) fn new(
         cluster_id: u64,
         member_id: u64,
         connect: Connect,
         silence: Duration,
+        runtime: Handle,
     ) -> Self {
         Self {
             cluster_id,
             member_id,
             connect,
             silence,
+            runtime,
             peers: Mutex::default(),
         }
     }
@@ -116,8 +124,9 @@ impl Peers {
         let urls = Arc::new(ArcSwap::from_pointee(urls.to_vec()));
         let tally = Arc::new(PeerTally::default());
         let link = Link {
-            control: self.client(id, &urls, &tally),
-            append: self.client(id, &urls, &tally),
+            control: self.caller(id, &urls, &tally),
+            log: self.caller(id, &urls, &tally),
+            calls: self.client(id, &urls, &tally),
             bulk: self.client(id, &urls, &tally),
         };
         peers.insert(
@@ -145,6 +154,17 @@ impl Peers {
             .collect();
         counters.sort_unstable_by_key(|peer| peer.id);
         counters
+    }
+
+    fn caller(&self, id: u64, urls: &Arc<ArcSwap<Vec<String>>>, tally: &Arc<PeerTally>) -> Caller {
+        let dial = Dial {
+            connect: self.connect.clone(),
+            urls: urls.clone(),
+            cluster_id: self.cluster_id,
+            from: self.member_id,
+            to: id,
+        };
+        Caller::new(dial, self.silence, tally.clone(), self.runtime.clone())
     }
 
     fn client(&self, id: u64, urls: &Arc<ArcSwap<Vec<String>>>, tally: &Arc<PeerTally>) -> Client {
@@ -182,7 +202,11 @@ fn channel(connect: Connect, urls: Arc<ArcSwap<Vec<String>>>, silence: Duration)
         }))
 }
 
-async fn first_reachable(connect: &Connect, urls: &[String]) -> io::Result<Box<dyn PeerStream>> {
+/// A stream to the first of a member's URLs where somebody answers.
+pub(crate) async fn first_reachable(
+    connect: &Connect,
+    urls: &[String],
+) -> io::Result<Box<dyn PeerStream>> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "member has no peer url");
     for url in urls {
         match connect(url.clone()).await {
@@ -228,29 +252,30 @@ pub(crate) struct Doorkeeper {
     pub(crate) member_id: u64,
 }
 
-impl Interceptor for Doorkeeper {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let number = |key| {
-            request
-                .metadata()
-                .get(key)?
-                .to_str()
-                .ok()?
-                .parse::<u64>()
-                .ok()
-        };
+impl Doorkeeper {
+    /// Why who shows these numbers (by metadata key) may not come in.
+    pub(crate) fn objection(&self, number: impl Fn(&'static str) -> Option<u64>) -> Option<String> {
         match (number(CLUSTER), number(TO)) {
-            (Some(cluster), _) if cluster != self.cluster_id => {
-                Err(Status::failed_precondition(format!(
-                    "cluster ID mismatch: {cluster:x} is not {:x}",
-                    self.cluster_id
-                )))
-            }
-            (_, Some(to)) if to != self.member_id => Err(Status::failed_precondition(format!(
+            (Some(cluster), _) if cluster != self.cluster_id => Some(format!(
+                "cluster ID mismatch: {cluster:x} is not {:x}",
+                self.cluster_id
+            )),
+            (_, Some(to)) if to != self.member_id => Some(format!(
                 "member ID mismatch: {to:x} is not {:x}",
                 self.member_id
-            ))),
-            _ => Ok(request),
+            )),
+            _ => None,
+        }
+    }
+}
+
+impl Interceptor for Doorkeeper {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata();
+        let number = |key| metadata.get(key)?.to_str().ok()?.parse::<u64>().ok();
+        match self.objection(number) {
+            Some(why) => Err(Status::failed_precondition(why)),
+            None => Ok(request),
         }
     }
 }

@@ -52,7 +52,7 @@ async fn call(group: &Group, cluster_id: u64, id: u64) {
         member_id: group.shared.member_id,
     };
     let since = Instant::now();
-    match tokio::time::timeout(PATIENCE, link.control.hello(question)).await {
+    match tokio::time::timeout(PATIENCE, link.calls.hello(question)).await {
         Ok(Ok(_)) => tally.answered(since.elapsed()),
         // That it could not be called has been counted on the way.
         Ok(Err(_)) => {}

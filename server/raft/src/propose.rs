@@ -11,11 +11,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use metastore_proto::commandpb::{Command, Entry};
-use metastore_proto::peerpb::{ProposeRequest, propose_response};
+use metastore_proto::peerpb::{ProposeRequest, ProposeResponse, propose_response};
 use metastore_state_machine::Outcome;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::oneshot;
 
+use crate::connection::{CallError, Kind};
 use crate::error::ProposeError;
 use crate::group::Group;
 use crate::queue::{Batch, Queue};
@@ -157,32 +158,19 @@ async fn forward(group: &Group, leader: u64, entry: Bytes) -> Verdict {
     let Some(link) = group.link(leader) else {
         return Verdict::TryAgain;
     };
-    let mut client = link.control;
-    match client.propose(ProposeRequest { entry }).await {
-        Ok(response) => match response.into_inner().result() {
-            Answer::Committed => Verdict::Done,
-            Answer::NotLeader => Verdict::TryAgain,
-            Answer::OutcomeUnknown => Verdict::Failed(ProposeError::LeaderFailure),
-            Answer::Full => Verdict::Failed(ProposeError::Full),
-            Answer::Overloaded => Verdict::Failed(ProposeError::TooManyRequests),
-        },
+    let question = ProposeRequest { entry };
+    let answer = link.control.call(Kind::Propose, &question).await;
+    match answer.map(|answer: ProposeResponse| answer.result()) {
+        Ok(Answer::Committed) => Verdict::Done,
+        Ok(Answer::NotLeader) => Verdict::TryAgain,
+        Ok(Answer::OutcomeUnknown) => Verdict::Failed(ProposeError::LeaderFailure),
+        Ok(Answer::Full) => Verdict::Failed(ProposeError::Full),
+        Ok(Answer::Overloaded) => Verdict::Failed(ProposeError::TooManyRequests),
         // Nobody was there to take the message.
-        Err(status) if was_not_sent(&status) => Verdict::TryAgain,
+        Err(CallError::NotSent(_)) => Verdict::TryAgain,
         // The message may have arrived; the deadline decides.
         Err(_) => Verdict::Done,
     }
-}
-
-/// True when the connection could not even be made.
-fn was_not_sent(status: &tonic::Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 /// Puts a command into the queue and waits for this member to apply it.

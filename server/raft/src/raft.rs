@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::routing::get;
 use metastore_mvcc::Store;
 use metastore_proto::commandpb::Command;
 use metastore_proto::peerpb;
@@ -18,6 +20,8 @@ use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 
 use crate::adapter::Adapter;
+use crate::answers::Answers;
+use crate::connection::{self, Visitor};
 use crate::error::{ProposeError, ReadError, StartError};
 use crate::flush::Flush;
 use crate::group::{Group, GroupOptions, OpenRaft};
@@ -91,6 +95,8 @@ pub struct Raft {
     reads: ReadGate,
     runtime: Handle,
     service: Arc<PeerService>,
+    answers: Arc<Answers>,
+    peer_silence: Duration,
     log: LogStore,
 }
 
@@ -126,12 +132,7 @@ impl Raft {
         let pins = Arc::new(Pins::new(move || purged.purged()));
         let applied = machine.applied().map_or(0, |at| at.index + 1);
         let shared = Arc::new(Shared::new(options.member_id, applied));
-        let peers = Arc::new(Peers::new(
-            options.cluster_id,
-            options.member_id,
-            options.connect.clone(),
-            options.peer_silence,
-        ));
+        let peers = Arc::new(peers(&options, &runtime));
         let adapter = Adapter::new(
             machine,
             store.clone(),
@@ -170,8 +171,11 @@ impl Raft {
             group: group.clone(),
             cluster_id: options.cluster_id,
             identity: options.identity.clone(),
-            leases: options.leases.clone(),
             receiver,
+        });
+        let answers = Arc::new(Answers {
+            group: group.clone(),
+            leases: options.leases.clone(),
         });
         let this = Self {
             group,
@@ -179,6 +183,8 @@ impl Raft {
             reads: ReadGate::default(),
             runtime,
             service,
+            answers,
+            peer_silence: options.peer_silence,
             log,
         };
         this.bootstrap(&options).await?;
@@ -328,29 +334,59 @@ impl Raft {
         }
     }
 
-    /// What the peer port serves.
-    pub fn peer_routes(&self) -> Routes {
-        let keeper = Doorkeeper {
+    /// Where the peer port is served: beside raft, so that no message changes threads on its way.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    fn doorkeeper(&self) -> Doorkeeper {
+        Doorkeeper {
             cluster_id: self.service.cluster_id,
             member_id: self.group.shared.member_id,
-        };
+        }
+    }
+
+    /// What the peer port serves: calls, and connections.
+    pub fn peer_routes(&self) -> Routes {
         let server = PeerServer::from_arc(self.service.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
-        Routes::new(Incoming {
-            inner: InterceptedService::new(server, keeper),
+        let calls = Routes::new(Incoming {
+            inner: InterceptedService::new(server, self.doorkeeper()),
             peers: self.group.peers.clone(),
-        })
+        });
+        let this = self.clone();
+        let connections = get(move |request: Request| async move { this.connect(request) });
+        calls
+            .into_axum_router()
+            .route(connection::PATH, connections)
+            .into()
+    }
+
+    /// Answers a request for a connection; who may come in is served from then on.
+    fn connect(&self, request: Request) -> http::Response<String> {
+        let (response, visitor) = Visitor::admit(&self.doorkeeper(), request);
+        if let Some(visitor) = visitor {
+            let (answers, silence) = (self.answers.clone(), self.peer_silence);
+            self.runtime.spawn(async move {
+                let from = visitor.from;
+                match visitor.enter().await {
+                    Ok(stream) => connection::serve(stream, answers, from, silence).await,
+                    Err(error) => tracing::debug!(error = %error, "a member did not come in"),
+                }
+            });
+        }
+        response
     }
 
     /// Renews a lease at the leader; none when there is no such lease.
     pub async fn renew_lease(&self, id: i64) -> Result<Option<Renewal>, ReadError> {
-        leases::renew(&self.group, &*self.service.leases, id).await
+        leases::renew(&self.group, &*self.answers.leases, id).await
     }
 
     /// Whole seconds that the leader still gives a lease; none when there is no such lease.
     pub async fn lease_remaining(&self, id: i64) -> Result<Option<i64>, ReadError> {
-        leases::remaining(&self.group, &*self.service.leases, id).await
+        leases::remaining(&self.group, &*self.answers.leases, id).await
     }
 
     /// Hands leadership to another voter that is up to date, if this member leads and there is one.
@@ -424,6 +460,12 @@ impl Raft {
 
 fn other(error: impl std::fmt::Display) -> StartError {
     StartError::Other(error.to_string())
+}
+
+fn peers(options: &Options, runtime: &Handle) -> Peers {
+    let (cluster, member) = (options.cluster_id, options.member_id);
+    let (connect, silence) = (options.connect.clone(), options.peer_silence);
+    Peers::new(cluster, member, connect, silence, runtime.clone())
 }
 
 fn log_options(options: &Options, room: &Arc<Room>) -> wal::Options {

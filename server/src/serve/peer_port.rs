@@ -1,4 +1,4 @@
-//! The port for other members: their gRPC service, and etcd's `/version` and `/members`.
+//! The port for other members: their connections and calls, and etcd's `/version` and `/members`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -147,7 +147,7 @@ where
         .initial_connection_window_size(32 << 20)
         .max_frame_size(1 << 20);
     let served = builder
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
     if let Err(error) = served {
         tracing::debug!(error = %error, "a peer's connection ended");

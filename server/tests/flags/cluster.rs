@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use metastore_harness::{Cluster, Engine, Spec, Target};
 use metastore_proto::etcdserverpb::StatusRequest;
 
-use crate::run;
+use crate::{put, run};
 
 /// The term of a follower that has lost both others, after a while.
 async fn terms_of_a_lonely_follower(flag: &str) -> Result<(u64, u64)> {
@@ -47,6 +47,51 @@ fn a_follower_that_is_cut_off_raises_its_term_only_without_pre_vote() -> Result<
         ensure!(before == after, "term {before} became {after}");
         let (before, after) = terms_of_a_lonely_follower("--pre-vote=false").await?;
         ensure!(before < after, "term {before} stayed {after}");
+        Ok(())
+    })
+}
+
+/// How long a put waits for a quorum that never comes.
+async fn patience_of_a_put(flag: &str) -> Result<Duration> {
+    let spec = Spec::new(Target::MetaStore(Engine::Memory), 3)
+        .with_flags(["--heartbeat-interval=100", flag]);
+    let mut cluster = Cluster::start(&spec).await?;
+    let follower = (cluster.leader().await? + 1) % 3;
+    let mut clients = cluster.clients(follower).await?;
+    for index in (0..3).filter(|index| *index != follower) {
+        cluster.member(index).kill()?;
+    }
+    let since = Instant::now();
+    while clients
+        .maintenance
+        .status(StatusRequest {})
+        .await?
+        .into_inner()
+        .leader
+        != 0
+    {
+        ensure!(since.elapsed() < Duration::from_secs(30), "a leader stays");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let since = Instant::now();
+    let refused = clients.kv.put(put("a", b"1".to_vec())).await;
+    refused.err().context("a put without a quorum")?;
+    Ok(since.elapsed())
+}
+
+/// etcd's `ReqTimeout`: five seconds and two elections.
+#[test]
+fn a_request_waits_for_two_elections_and_five_seconds() -> Result<()> {
+    run(async {
+        for (flag, least) in [
+            ("--election-timeout=500", 6),
+            ("--election-timeout=2000", 9),
+        ] {
+            let took = patience_of_a_put(flag).await?;
+            let least = Duration::from_secs(least);
+            let most = least + Duration::from_millis(2500);
+            ensure!((least..most).contains(&took), "{flag}: {took:?}");
+        }
         Ok(())
     })
 }

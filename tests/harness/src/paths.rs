@@ -28,7 +28,7 @@ pub fn metastore_binary() -> Result<PathBuf> {
     match candidates.iter().find(|path| path.is_file()) {
         Some(path) => Ok(path.clone()),
         None => bail!(
-            "no metastore binary in {}: run `cargo build -p metastore` first, or set METASTORE_BIN",
+            "no metastore binary in {}: run `cargo build --bin metastore` first, or set METASTORE_BIN",
             target.display()
         ),
     }

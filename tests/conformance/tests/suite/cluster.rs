@@ -267,6 +267,32 @@ fn without_a_quorum_serializable_reads_go_on_and_the_rest_times_out() -> Result<
 }
 
 #[test]
+fn without_a_leader_a_put_runs_into_its_deadline_and_a_read_times_out() -> Result<()> {
+    check_with(&three(), async |t| {
+        for index in (0..3).filter(|index| *index != t.index()) {
+            t.cluster().await.member(index).kill()?;
+        }
+        let quiet = t.unrecorded();
+        let start = Instant::now();
+        while quiet.status().await?.leader != 0 {
+            ensure!(start.elapsed() < Duration::from_secs(30), "a leader stays");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let (late, gone) = (tonic::Code::DeadlineExceeded, tonic::Code::Unavailable);
+        fails(
+            t.put(put("a", "1")).await,
+            late,
+            "context deadline exceeded",
+        )?;
+        fails(
+            t.range(get("a")).await,
+            gone,
+            "etcdserver: request timed out",
+        )
+    })
+}
+
+#[test]
 fn calls_that_require_a_leader_are_refused_without_one() -> Result<()> {
     check_with(&three(), async |t| {
         let strict = &t.with_metadata(&[("hasleader", "true")]);

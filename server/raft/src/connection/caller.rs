@@ -1,0 +1,291 @@
+//! The end of a connection that asks.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use metastore_proto::peerpb::Refusal;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::io::split;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::frame::{Frame, Kind};
+use super::inbox::Inbox;
+use super::outbox::Outbox;
+use super::upgrade::Dial;
+use crate::peer_tally::PeerTally;
+use crate::peers::PeerStream;
+use crate::wire::Malformed;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The question has not left this member.
+    #[error("not connected: {0}")]
+    NotSent(io::Error),
+    /// The connection broke: whether the question arrived is not known.
+    #[error("the connection has ended")]
+    Lost,
+    /// The member does not answer it.
+    #[error("{}", .0.text)]
+    Refused(Refusal),
+    /// The answer is none.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// Asks one member. The connection is made when it is needed, and anew when it has broken. A clone is another handle.
+#[derive(Clone)]
+pub(crate) struct Caller(Arc<Inner>);
+
+struct Inner {
+    dial: Dial,
+    silence: Duration,
+    tally: Arc<PeerTally>,
+    runtime: Handle,
+    open: Mutex<Option<Arc<Open>>>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Caller {
+    /// `silence`: how long the other side may say nothing, not even to a ping, before it is given up. The
+    /// connection lives on `runtime`.
+    pub(crate) fn new(
+        dial: Dial,
+        silence: Duration,
+        tally: Arc<PeerTally>,
+        runtime: Handle,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            dial,
+            silence,
+            tally,
+            runtime,
+            open: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Asks, and waits for the answer.
+    pub(crate) async fn call<A: Message + Default>(
+        &self,
+        kind: Kind,
+        question: &impl Message,
+    ) -> Result<A, CallError> {
+        let answer = self.open().await?.ask(kind, question).await?;
+        decode(answer)
+    }
+
+    /// The connection there is, or a new one.
+    pub(super) async fn open(&self) -> Result<Arc<Open>, CallError> {
+        if let Some(open) = self.usable() {
+            return Ok(open);
+        }
+        let _one_at_a_time = self.0.connecting.lock().await;
+        if let Some(open) = self.usable() {
+            return Ok(open);
+        }
+        let dial = self.0.dial.clone();
+        let dialled = self.0.runtime.spawn(async move { dial.connect().await });
+        let dialled = dialled.await.map_err(io::Error::other).flatten();
+        let (stream, read) = dialled.map_err(|error| {
+            self.0.tally.unreachable();
+            CallError::NotSent(error)
+        })?;
+        let (inbox, open) = Open::new(stream, read, self.0.tally.clone());
+        self.0
+            .runtime
+            .spawn(listen(open.clone(), inbox, self.0.silence));
+        *self.0.open.lock() = Some(open.clone());
+        Ok(open)
+    }
+
+    fn usable(&self) -> Option<Arc<Open>> {
+        let open = self.0.open.lock();
+        open.as_ref().filter(|open| !open.is_closed()).cloned()
+    }
+}
+
+/// What an answer says.
+pub(super) fn decode<A: Message + Default>(frame: Frame) -> Result<A, CallError> {
+    let malformed = |error: prost::DecodeError| CallError::Malformed(Malformed(error.to_string()));
+    match frame.kind {
+        Kind::Answer => A::decode(frame.body).map_err(malformed),
+        _ => Err(CallError::Refused(
+            Refusal::decode(frame.body).map_err(malformed)?,
+        )),
+    }
+}
+
+/// One connection.
+pub(super) struct Open {
+    outbox: Outbox,
+    waiting: Mutex<Waiting>,
+    next: AtomicU64,
+    tally: Arc<PeerTally>,
+}
+
+/// Who waits for answers.
+#[derive(Default)]
+struct Waiting {
+    calls: HashMap<u64, oneshot::Sender<Frame>>,
+    session: Option<(u64, mpsc::Sender<Frame>)>,
+    closed: bool,
+}
+
+impl Open {
+    fn new(stream: Box<dyn PeerStream>, read: Bytes, tally: Arc<PeerTally>) -> (Inbox, Arc<Self>) {
+        let (reading, writing) = split(stream);
+        let open = Self {
+            outbox: Outbox::new(writing),
+            waiting: Mutex::default(),
+            next: AtomicU64::new(1),
+            tally,
+        };
+        (Inbox::new(reading, read), Arc::new(open))
+    }
+
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn is_closed(&self) -> bool {
+        self.waiting.lock().closed
+    }
+
+    async fn ask(&self, kind: Kind, question: &impl Message) -> Result<Frame, CallError> {
+        let (sender, answer) = oneshot::channel();
+        let number = self.next.fetch_add(1, Relaxed);
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.closed {
+                return Err(CallError::NotSent(io::ErrorKind::NotConnected.into()));
+            }
+            waiting.calls.insert(number, sender);
+        }
+        let _asked = Asked { open: self, number };
+        self.write(kind, number, question)?;
+        answer.await.map_err(|_| CallError::Lost)
+    }
+
+    /// Writes a question.
+    pub(super) fn write(
+        &self,
+        kind: Kind,
+        number: u64,
+        question: &impl Message,
+    ) -> Result<(), CallError> {
+        let written = match kind {
+            // Of these many come together.
+            Kind::LeaseRenew | Kind::LeaseRemaining => self.outbox.put(kind, number, question),
+            _ => self.outbox.send(kind, number, question),
+        };
+        self.tally.sent(written.map_err(CallError::NotSent)?);
+        Ok(())
+    }
+
+    /// A session of the log begins: its number, and where its answers arrive. It ends the one before.
+    ///
+    /// No more than `window` questions may be without an answer.
+    pub(super) fn begin(&self, window: usize) -> (u64, mpsc::Receiver<Frame>) {
+        let (sender, answers) = mpsc::channel(window);
+        let number = self.next.fetch_add(1, Relaxed);
+        let mut waiting = self.waiting.lock();
+        if !waiting.closed {
+            waiting.session = Some((number, sender));
+        }
+        (number, answers)
+    }
+
+    /// Nobody waits for the session's answers any more.
+    pub(super) fn end(&self, session: u64) {
+        let mut waiting = self.waiting.lock();
+        waiting.session.take_if(|(number, _)| *number == session);
+    }
+
+    fn deliver(&self, frame: Frame) {
+        self.tally.received(frame.bytes());
+        let mut waiting = self.waiting.lock();
+        if let Some(call) = waiting.calls.remove(&frame.number) {
+            // Who has gone needs no answer.
+            let _ = call.send(frame);
+        } else if let Some((number, answers)) = &waiting.session
+            && *number == frame.number
+        {
+            // There is room for as many as may be asked.
+            let _ = answers.try_send(frame);
+        }
+    }
+
+    /// Tells everybody that there will be no answer.
+    fn close(&self, why: &io::Error) {
+        self.outbox.close();
+        let mut waiting = self.waiting.lock();
+        tracing::debug!(error = %why, calls = waiting.calls.len(), "a connection to a member has ended");
+        *waiting = Waiting {
+            closed: true,
+            ..Waiting::default()
+        };
+        drop(waiting);
+        self.tally.broken_off();
+    }
+}
+
+/// A question whose answer somebody waits for.
+struct Asked<'o> {
+    open: &'o Open,
+    number: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.open.waiting.lock().calls.remove(&self.number);
+    }
+}
+
+/// The connection's task: takes what arrives, and writes what could not be written at once.
+async fn listen(open: Arc<Open>, mut inbox: Inbox, silence: Duration) {
+    let mut tick = interval(silence / 5);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
+    let why = poll_fn(|context| {
+        loop {
+            match inbox.poll_frame(context) {
+                Poll::Ready(Ok(Some(frame))) => {
+                    heard = Instant::now();
+                    open.tally.reached();
+                    open.deliver(frame);
+                    continue;
+                }
+                Poll::Ready(Ok(None)) => {
+                    return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Pending => {}
+            }
+            if let Poll::Ready(Err(error)) = open.outbox.poll_drain(context) {
+                return Poll::Ready(error);
+            }
+            if tick.poll_tick(context).is_pending() {
+                return Poll::Pending;
+            }
+            if heard.elapsed() >= silence {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            if heard.elapsed() >= silence / 5 {
+                // The answer is nobody's; that it comes is enough.
+                let _ = open.outbox.put(Kind::Ping, 0, &());
+            }
+        }
+    })
+    .await;
+    open.close(&why);
+}
