@@ -94,13 +94,12 @@ async fn live(config: Config) -> anyhow::Result<Signal> {
     });
     let signal = tokio::select! {
         signal = signals.received() => signal,
-        why = node.failed() => anyhow::bail!("raft failed: {why}"),
+        why = node.failed() => {
+            stop_in_trouble(&node).await;
+            anyhow::bail!("raft failed: {why}");
+        }
         served = &mut serving => {
-            // RocksDB may not be at work when the process takes itself apart.
-            let stopped = tokio::time::timeout(STOP_IN_TROUBLE, node.stop()).await;
-            if stopped.is_err() {
-                tracing::warn!("the member does not stop");
-            }
+            stop_in_trouble(&node).await;
             served??;
             anyhow::bail!("the client ports have closed");
         }
@@ -113,6 +112,16 @@ async fn live(config: Config) -> anyhow::Result<Signal> {
     }
     node.stop().await;
     Ok(signal)
+}
+
+/// RocksDB may not be at work when the process takes itself apart.
+async fn stop_in_trouble(node: &Node) {
+    if tokio::time::timeout(STOP_IN_TROUBLE, node.stop())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the member does not stop");
+    }
 }
 
 fn client_urls(config: &Config) -> Vec<Url> {

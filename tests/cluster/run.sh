@@ -20,5 +20,6 @@ fi
 [ -e /dev/fuse ] || die "these tests need FUSE: there is no /dev/fuse"
 
 "$root/tests/reference/build.sh" >&2
-"$root/scripts/cargo.sh" build --locked --workspace --bin metastore
+# Builds the binary as well, from the same dependencies as the tests below: those of `cargo build` have other features.
+"$root/scripts/cargo.sh" test --locked --workspace --test start_and_stop --no-run
 exec "$root/scripts/cargo.sh" test --locked --workspace --test cluster -- --test-threads="${TEST_THREADS:-2}" "$@"

@@ -6,6 +6,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 . "$here/../../scripts/environment.sh"
 "$root/scripts/install-protoc.sh"
 "$root/tests/reference/build.sh"
-"$root/scripts/cargo.sh" build --locked --workspace --bin metastore
+# Builds the binary as well, from the same dependencies as the tests below: those of `cargo build` have other features.
+"$root/scripts/cargo.sh" test --locked --workspace --test start_and_stop --no-run
 say "targets: ${METASTORE_TARGETS:-all}, sizes: ${METASTORE_SIZES:-all}"
 exec "$root/scripts/cargo.sh" test --locked --workspace --test conformance -- --test-threads="${TEST_THREADS:-6}" "$@"

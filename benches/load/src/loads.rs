@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::client;
 use crate::cluster::{Cluster, Programs};
 use crate::goal::{Goal, own_at_least, own_at_most, ratio_at_least, ratio_at_most};
+use crate::process;
 use crate::sample::{Sample, parse};
 
 /// How much of each load: 1.0 is the full size.
@@ -221,7 +222,7 @@ impl Bench<'_> {
     /// Runs etcd's benchmark client and measures what the server and the client spent on it.
     fn benchmark(&mut self, operations: u64, arguments: &[&str]) -> Result<Sample> {
         let (before, begin) = (self.cluster.cpu_seconds()?, Instant::now());
-        let client_before = children_cpu_seconds();
+        let client_before = process::ended_children_cpu_seconds()?;
         let output = Command::new(&self.programs.benchmark)
             .arg("--endpoints")
             .arg(self.cluster.endpoints())
@@ -249,7 +250,7 @@ impl Bench<'_> {
         );
         sample.set(
             "client_cpu",
-            (children_cpu_seconds() - client_before) * 1e6 / operations as f64,
+            (process::ended_children_cpu_seconds()? - client_before) * 1e6 / operations as f64,
         );
         Ok(sample)
     }
@@ -267,24 +268,6 @@ impl Bench<'_> {
         );
         Ok(sample)
     }
-}
-
-/// CPU seconds of all child processes that have ended.
-fn children_cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|field| field.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    (ticks(13) + ticks(14)) / rustix::param::clock_ticks_per_second() as f64
 }
 
 const LIST_KEYS: u64 = 100_000;

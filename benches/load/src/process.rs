@@ -6,22 +6,36 @@ use anyhow::{Context, Result};
 
 /// CPU time of a process and all its threads, user and system, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("read process status")?;
+    let ticks = cpu_ticks(&pid.to_string())?;
+    Ok(seconds(ticks[0] + ticks[1]))
+}
+
+/// CPU time of all children of this process that have ended, in seconds.
+pub(crate) fn ended_children_cpu_seconds() -> Result<f64> {
+    let ticks = cpu_ticks("self")?;
+    Ok(seconds(ticks[2] + ticks[3]))
+}
+
+/// utime, stime, cutime and cstime of a process (proc_pid_stat(5)).
+fn cpu_ticks(process: &str) -> Result<[u64; 4]> {
+    let stat =
+        fs::read_to_string(format!("/proc/{process}/stat")).context("read process status")?;
     // The command's name, in parentheses, may hold spaces.
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<u64> = fields
         .split_whitespace()
+        .skip(11)
+        .take(4)
+        .map_while(|field| field.parse().ok())
         .collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|field| field.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    let per_second = rustix::param::clock_ticks_per_second() as f64;
-    Ok((ticks(11) + ticks(12)) / per_second)
+    fields
+        .try_into()
+        .ok()
+        .context("a process status without times")
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// A field of /proc/<pid>/status in bytes, e.g. `VmRSS` or `VmHWM`.

@@ -28,6 +28,7 @@ mod shared;
 mod snapshot;
 mod state_directory;
 mod tally;
+mod together;
 mod traffic;
 pub mod types;
 mod waiters;

@@ -163,8 +163,9 @@ impl Peers {
             cluster_id: self.cluster_id,
             from: self.member_id,
             to: id,
+            silence: self.silence,
         };
-        Caller::new(dial, self.silence, tally.clone(), self.runtime.clone())
+        Caller::new(dial, tally.clone(), self.runtime.clone())
     }
 
     fn client(&self, id: u64, urls: &Arc<ArcSwap<Vec<String>>>, tally: &Arc<PeerTally>) -> Client {

@@ -4,12 +4,11 @@
 //! sync and one message carry as many commands as waited. A batch that was certainly not appended is
 //! sent again, to whoever leads now; one whose fate is unknown is left to its deadline, never repeated.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use metastore_proto::commandpb::{Command, Entry};
 use metastore_proto::peerpb::{ProposeRequest, ProposeResponse, propose_response};
 use metastore_state_machine::Outcome;
@@ -20,6 +19,7 @@ use crate::connection::{CallError, Kind};
 use crate::error::ProposeError;
 use crate::group::Group;
 use crate::queue::{Batch, Queue};
+use crate::together::Together;
 use crate::types::Proposal;
 
 /// Entries on their way at once. More would make each smaller; fewer would leave the disk idle
@@ -49,13 +49,13 @@ impl Proposer {
 
     /// Runs until the group is stopped.
     pub(crate) async fn run(mut self) {
-        let mut in_flight = FuturesUnordered::new();
+        let mut in_flight = Together::default();
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.group.shared.is_stopped() {
             tokio::select! {
                 biased;
-                Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
+                () = poll_fn(|context| in_flight.poll_next(context)) => {}
                 () = self.queue.filled() => {}
                 _ = tick.tick() => self.expire(),
             }

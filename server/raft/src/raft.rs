@@ -367,7 +367,9 @@ impl Raft {
     fn connect(&self, request: Request) -> http::Response<String> {
         let (response, visitor) = Visitor::admit(&self.doorkeeper(), request);
         if let Some(visitor) = visitor {
-            let (answers, silence) = (self.answers.clone(), self.peer_silence);
+            let answers = self.answers.clone();
+            // Who is more patient pings less often.
+            let silence = self.peer_silence.max(visitor.silence);
             self.runtime.spawn(async move {
                 let from = visitor.from;
                 match visitor.enter().await {

@@ -1,10 +1,10 @@
 //! Which Kubernetes.
 
-use std::env;
 use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use metastore_harness::cache_folder;
 
 /// A minor version of Kubernetes that `tests/apiserver/build.sh` builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Version {
 
     /// `kube-apiserver` or `kubectl` of this version; an error that says what to do when it has not been built.
     pub fn binary(self, name: &str) -> Result<PathBuf> {
-        let path = cache()?
+        let path = cache_folder()?
             .join("kubernetes")
             .join(self.to_string())
             .join(name);
@@ -55,16 +55,4 @@ impl Version {
         }
         Ok(path)
     }
-}
-
-fn cache() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("METASTORE_CACHE") {
-        return Ok(PathBuf::from(path));
-    }
-    if let Some(path) = env::var_os("XDG_CACHE_HOME") {
-        return Ok(PathBuf::from(path).join("metastore"));
-    }
-    let home =
-        env::var_os("HOME").context("neither METASTORE_CACHE, XDG_CACHE_HOME nor HOME is set")?;
-    Ok(PathBuf::from(home).join(".cache/metastore"))
 }

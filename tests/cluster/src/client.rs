@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use metastore_harness::Clients;
-use metastore_proto::etcdserverpb::{PutRequest, RangeRequest};
+pub use metastore_harness::requests::{get, put};
+use metastore_proto::etcdserverpb::RangeRequest;
 use tonic::transport::Endpoint;
 
 /// Clients of a member that connect when they are used, and again after the member has been away.
@@ -18,24 +19,7 @@ pub fn lazy(url: &str) -> Result<Clients> {
     Ok(Clients::new(endpoint.connect_lazy()))
 }
 
-/// A put without extras.
-pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> PutRequest {
-    PutRequest {
-        key: key.into(),
-        value: value.into(),
-        ..Default::default()
-    }
-}
-
-/// A linearizable range of one key.
-pub fn get(key: impl Into<Bytes>) -> RangeRequest {
-    RangeRequest {
-        key: key.into(),
-        ..Default::default()
-    }
-}
-
-/// The same, answered by the member alone.
+/// A read of one key, answered by the member alone.
 pub fn get_serializable(key: impl Into<Bytes>) -> RangeRequest {
     RangeRequest {
         serializable: true,

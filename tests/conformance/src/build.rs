@@ -1,28 +1,12 @@
 //! Short ways to write requests.
 
 use bytes::Bytes;
+pub use metastore_harness::requests::{get, put};
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use metastore_proto::etcdserverpb::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
     WatchCreateRequest, request_op,
 };
-
-/// A put of one key.
-pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> PutRequest {
-    PutRequest {
-        key: key.into(),
-        value: value.into(),
-        ..Default::default()
-    }
-}
-
-/// A read of one key.
-pub fn get(key: impl Into<Bytes>) -> RangeRequest {
-    RangeRequest {
-        key: key.into(),
-        ..Default::default()
-    }
-}
 
 /// A read of `[key, end)`.
 pub fn range(key: impl Into<Bytes>, end: impl Into<Bytes>) -> RangeRequest {

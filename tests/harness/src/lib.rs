@@ -13,6 +13,7 @@ mod member;
 mod paths;
 mod ports;
 mod process;
+pub mod requests;
 mod tls;
 
 pub use client::{Clients, connect, connect_tls};
@@ -21,7 +22,7 @@ pub use handshake::{Offer, Spoken, common_name, days_of, get_over_http2, speak, 
 pub use http::{Answer, get, request};
 pub use identity::{cluster_id, member_id};
 pub use member::{Engine, Member, Target};
-pub use paths::{metastore_binary, reference_binary};
+pub use paths::{cache_folder, metastore_binary, reference_binary};
 pub use ports::Port;
 pub use process::{Ending, Process};
 pub use rustix::process::Signal;

@@ -47,7 +47,8 @@ pub fn reference_binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn cache_folder() -> Result<PathBuf> {
+/// Where the scripts keep what they build, as `scripts/environment.sh`.
+pub fn cache_folder() -> Result<PathBuf> {
     if let Some(path) = env::var_os("METASTORE_CACHE") {
         return Ok(PathBuf::from(path));
     }

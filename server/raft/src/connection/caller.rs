@@ -9,6 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use metastore_proto::peerpb::Refusal;
 use parking_lot::Mutex;
 use prost::Message;
@@ -30,7 +32,7 @@ use crate::wire::Malformed;
 pub(crate) enum CallError {
     /// The question has not left this member.
     #[error("not connected: {0}")]
-    NotSent(io::Error),
+    NotSent(Arc<io::Error>),
     /// The connection broke: whether the question arrived is not known.
     #[error("the connection has ended")]
     Lost,
@@ -48,29 +50,29 @@ pub(crate) struct Caller(Arc<Inner>);
 
 struct Inner {
     dial: Dial,
-    silence: Duration,
     tally: Arc<PeerTally>,
     runtime: Handle,
-    open: Mutex<Option<Arc<Open>>>,
-    connecting: tokio::sync::Mutex<()>,
+    way: Mutex<Way>,
 }
 
+/// The way to the member.
+enum Way {
+    None,
+    /// Goes on whether or not somebody waits for it: a heartbeat's patience may be shorter than a handshake.
+    Opening(Shared<Opening>),
+    Open(Arc<Open>),
+}
+
+type Opening = BoxFuture<'static, Result<Arc<Open>, Arc<io::Error>>>;
+
 impl Caller {
-    /// `silence`: how long the other side may say nothing, not even to a ping, before it is given up. The
-    /// connection lives on `runtime`.
-    pub(crate) fn new(
-        dial: Dial,
-        silence: Duration,
-        tally: Arc<PeerTally>,
-        runtime: Handle,
-    ) -> Self {
+    /// The connection lives on `runtime`.
+    pub(crate) fn new(dial: Dial, tally: Arc<PeerTally>, runtime: Handle) -> Self {
         Self(Arc::new(Inner {
             dial,
-            silence,
             tally,
             runtime,
-            open: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
+            way: Mutex::new(Way::None),
         }))
     }
 
@@ -86,31 +88,47 @@ impl Caller {
 
     /// The connection there is, or a new one.
     pub(super) async fn open(&self) -> Result<Arc<Open>, CallError> {
-        if let Some(open) = self.usable() {
-            return Ok(open);
-        }
-        let _one_at_a_time = self.0.connecting.lock().await;
-        if let Some(open) = self.usable() {
-            return Ok(open);
-        }
-        let dial = self.0.dial.clone();
-        let dialled = self.0.runtime.spawn(async move { dial.connect().await });
-        let dialled = dialled.await.map_err(io::Error::other).flatten();
-        let (stream, read) = dialled.map_err(|error| {
-            self.0.tally.unreachable();
-            CallError::NotSent(error)
-        })?;
-        let (inbox, open) = Open::new(stream, read, self.0.tally.clone());
-        self.0
-            .runtime
-            .spawn(listen(open.clone(), inbox, self.0.silence));
-        *self.0.open.lock() = Some(open.clone());
-        Ok(open)
+        let opening = {
+            let mut way = self.0.way.lock();
+            match &*way {
+                Way::Open(open) if !open.is_closed() => return Ok(open.clone()),
+                Way::Opening(opening) => opening.clone(),
+                Way::Open(_) | Way::None => {
+                    let opening = self.begin();
+                    *way = Way::Opening(opening.clone());
+                    opening
+                }
+            }
+        };
+        opening.await.map_err(CallError::NotSent)
     }
 
-    fn usable(&self) -> Option<Arc<Open>> {
-        let open = self.0.open.lock();
-        open.as_ref().filter(|open| !open.is_closed()).cloned()
+    /// Has a connection made. The caller holds the lock of the way, which is set when there is one, or none.
+    fn begin(&self) -> Shared<Opening> {
+        let inner = self.0.clone();
+        let opening = self.0.runtime.spawn(async move {
+            let opened = inner.dial.connect().await;
+            let opened = opened.map_err(|error| {
+                inner.tally.unreachable();
+                Arc::new(error)
+            });
+            let opened = opened.map(|(stream, read)| {
+                let (inbox, open) = Open::new(stream, read, inner.tally.clone());
+                let listening = listen(open.clone(), inbox, inner.dial.silence);
+                inner.runtime.spawn(listening);
+                open
+            });
+            *inner.way.lock() = match &opened {
+                Ok(open) => Way::Open(open.clone()),
+                Err(_) => Way::None,
+            };
+            opened
+        });
+        let opening = async move {
+            let opened = opening.await;
+            opened.unwrap_or_else(|ended| Err(Arc::new(io::Error::other(ended))))
+        };
+        opening.boxed().shared()
     }
 }
 
@@ -167,7 +185,7 @@ impl Open {
         {
             let mut waiting = self.waiting.lock();
             if waiting.closed {
-                return Err(CallError::NotSent(io::ErrorKind::NotConnected.into()));
+                return Err(not_connected());
             }
             waiting.calls.insert(number, sender);
         }
@@ -176,20 +194,26 @@ impl Open {
         answer.await.map_err(|_| CallError::Lost)
     }
 
-    /// Writes a question.
-    pub(super) fn write(
-        &self,
-        kind: Kind,
-        number: u64,
-        question: &impl Message,
-    ) -> Result<(), CallError> {
+    fn write(&self, kind: Kind, number: u64, question: &impl Message) -> Result<(), CallError> {
         let written = match kind {
             // Of these many come together.
             Kind::LeaseRenew | Kind::LeaseRemaining => self.outbox.put(kind, number, question),
             _ => self.outbox.send(kind, number, question),
         };
-        self.tally.sent(written.map_err(CallError::NotSent)?);
+        let bytes = written.map_err(|error| CallError::NotSent(Arc::new(error)))?;
+        self.tally.sent(bytes);
         Ok(())
+    }
+
+    /// Writes a question of a session, unless another one has begun.
+    pub(super) fn append(&self, session: u64, question: &impl Message) -> Result<(), CallError> {
+        let waiting = self.waiting.lock();
+        match &waiting.session {
+            Some((current, _)) if *current == session => {
+                self.write(Kind::Append, session, question)
+            }
+            _ => Err(not_connected()),
+        }
     }
 
     /// A session of the log begins: its number, and where its answers arrive. It ends the one before.
@@ -239,6 +263,10 @@ impl Open {
     }
 }
 
+fn not_connected() -> CallError {
+    CallError::NotSent(Arc::new(io::ErrorKind::NotConnected.into()))
+}
+
 /// A question whose answer somebody waits for.
 struct Asked<'o> {
     open: &'o Open,
@@ -253,14 +281,13 @@ impl Drop for Asked<'_> {
 
 /// The connection's task: takes what arrives, and writes what could not be written at once.
 async fn listen(open: Arc<Open>, mut inbox: Inbox, silence: Duration) {
-    let mut tick = interval(silence / 5);
+    let mut tick = interval(silence / 10);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
+    let mut pinged: Option<Instant> = None;
     let why = poll_fn(|context| {
         loop {
             match inbox.poll_frame(context) {
                 Poll::Ready(Ok(Some(frame))) => {
-                    heard = Instant::now();
                     open.tally.reached();
                     open.deliver(frame);
                     continue;
@@ -277,12 +304,19 @@ async fn listen(open: Arc<Open>, mut inbox: Inbox, silence: Duration) {
             if tick.poll_tick(context).is_pending() {
                 return Poll::Pending;
             }
-            if heard.elapsed() >= silence {
-                return Poll::Ready(io::ErrorKind::TimedOut.into());
-            }
-            if heard.elapsed() >= silence / 5 {
-                // The answer is nobody's; that it comes is enough.
-                let _ = open.outbox.put(Kind::Ping, 0, &());
+            let alive = inbox.heard().max(open.outbox.taken());
+            pinged.take_if(|pinged| *pinged <= alive);
+            match pinged {
+                // A fifth of the time has passed before it.
+                Some(pinged) if pinged.elapsed() >= silence / 5 * 4 => {
+                    return Poll::Ready(io::ErrorKind::TimedOut.into());
+                }
+                None if alive.elapsed() >= silence / 5 => {
+                    pinged = Some(Instant::now());
+                    // The answer is nobody's; that it comes is enough.
+                    let _ = open.outbox.put(Kind::Ping, 0, &());
+                }
+                _ => {}
             }
         }
     })

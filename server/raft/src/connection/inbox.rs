@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::time::Instant;
 
 use super::frame::{self, Frame};
 use crate::peers::PeerStream;
@@ -20,13 +21,24 @@ const READ_BYTES_MIN: usize = 1 << 10;
 pub(crate) struct Inbox {
     half: ReadHalf<Box<dyn PeerStream>>,
     buffer: BytesMut,
+    heard: Instant,
 }
 
 impl Inbox {
     /// `read` has arrived already.
     pub(crate) fn new(half: ReadHalf<Box<dyn PeerStream>>, read: Bytes) -> Self {
         let buffer = BytesMut::from(read);
-        Self { half, buffer }
+        let heard = Instant::now();
+        Self {
+            half,
+            buffer,
+            heard,
+        }
+    }
+
+    /// When something last arrived.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// The next frame; none when the other side has closed the connection.
@@ -41,6 +53,7 @@ impl Inbox {
             }
             self.make_room();
             let read = ready!(pin!(self.half.read_buf(&mut self.buffer)).poll(context))?;
+            self.heard = Instant::now();
             if read == 0 {
                 return Poll::Ready(match self.buffer.is_empty() {
                     true => Ok(None),

@@ -9,6 +9,7 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::io::{AsyncWrite, WriteHalf};
+use tokio::time::Instant;
 
 use super::frame::{self, Kind};
 use crate::peers::PeerStream;
@@ -35,6 +36,9 @@ struct State {
     buffer: BytesMut,
     /// What was written has left this process.
     flushed: bool,
+    /// The socket was full; whatever it takes then the other side's system has read.
+    blocked: bool,
+    taken: Instant,
     closed: bool,
 }
 
@@ -45,6 +49,8 @@ impl Outbox {
                 half,
                 buffer: BytesMut::new(),
                 flushed: true,
+                blocked: false,
+                taken: Instant::now(),
                 closed: false,
             }),
             task: AtomicWaker::new(),
@@ -102,29 +108,31 @@ impl Outbox {
     /// Writes what there is; ready when all of it has been written. For the task alone.
     pub(crate) fn poll_drain(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.task.register(context.waker());
-        let drained = {
-            let mut state = self.state.lock();
-            if state.is_idle() {
-                return Poll::Ready(Ok(()));
-            }
-            state.poll_write(context)
-        };
-        self.room.wake();
+        let mut state = self.state.lock();
+        if state.is_idle() {
+            return Poll::Ready(Ok(()));
+        }
+        let drained = state.poll_write(context);
+        let has_room = !state.is_crowded();
+        drop(state);
+        if has_room {
+            self.room.wake();
+        }
         drained
+    }
+
+    /// When a full socket last took something: somebody is there and reads.
+    pub(crate) fn taken(&self) -> Instant {
+        self.state.lock().taken
     }
 
     /// Whether more should be added; if not, `context` is woken when it should.
     pub(crate) fn has_room(&self, context: &Context<'_>) -> bool {
-        if !self.is_crowded() {
+        if !self.state.lock().is_crowded() {
             return true;
         }
         self.room.register(context.waker());
-        !self.is_crowded()
-    }
-
-    fn is_crowded(&self) -> bool {
-        let state = self.state.lock();
-        state.buffer.len() > BACKLOG_BYTES_MAX && !state.closed
+        !self.state.lock().is_crowded()
     }
 
     /// Nothing is added or written any more.
@@ -137,6 +145,10 @@ impl Outbox {
 impl State {
     fn is_idle(&self) -> bool {
         self.buffer.is_empty() && self.flushed
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.buffer.len() > BACKLOG_BYTES_MAX && !self.closed
     }
 
     fn add(
@@ -152,9 +164,17 @@ impl State {
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.buffer.is_empty() {
             self.flushed = false;
-            let written = ready!(Pin::new(&mut self.half).poll_write(context, &self.buffer))?;
+            let write = Pin::new(&mut self.half).poll_write(context, &self.buffer);
+            let Poll::Ready(written) = write else {
+                self.blocked = true;
+                return Poll::Pending;
+            };
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if self.blocked {
+                self.taken = Instant::now();
             }
             self.buffer.advance(written);
         }
@@ -162,6 +182,7 @@ impl State {
             ready!(Pin::new(&mut self.half).poll_flush(context))?;
             self.flushed = true;
         }
+        self.blocked = false;
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = BytesMut::new();
         }

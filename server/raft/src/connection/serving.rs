@@ -1,5 +1,6 @@
 //! The end of a connection that answers.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -8,12 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::{FuturesOrdered, FuturesUnordered};
+use futures::future::{MaybeDone, maybe_done};
 use metastore_proto::peerpb::Refusal;
 use prost::Message;
 use tokio::io::split;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::frame::{Frame, Kind};
 use super::inbox::Inbox;
@@ -22,6 +22,7 @@ use super::session::WINDOW;
 use crate::answers::{Answers, Appended};
 use crate::peer_tally::PeerTally;
 use crate::peers::PeerStream;
+use crate::together::Together;
 
 /// Questions that are answered at once; more are not read before.
 const CALLS_MAX: usize = 1024;
@@ -29,7 +30,7 @@ const CALLS_MAX: usize = 1024;
 type Answering = Pin<Box<dyn Future<Output = (u64, Result<Vec<u8>, Refusal>)> + Send>>;
 type Appending = Pin<Box<dyn Future<Output = Result<Appended, Refusal>> + Send>>;
 
-/// Answers the member `from` until the connection ends, or says nothing for `silence`.
+/// Answers the member `from` until the connection ends, or nothing arrives for `silence`.
 pub(crate) async fn serve(
     stream: Box<dyn PeerStream>,
     answers: Arc<Answers>,
@@ -45,13 +46,12 @@ pub(crate) async fn serve(
         tally: None,
         inbox: Inbox::new(reading, Bytes::new()),
         outbox: Outbox::new(writing),
-        calls: FuturesUnordered::new(),
-        appends: FuturesOrdered::new(),
+        calls: Together::default(),
+        appends: VecDeque::new(),
         session: 0,
         session_ended: false,
         pause,
         silence,
-        heard: Instant::now(),
     };
     let why = poll_fn(|context| serving.poll(context)).await;
     tracing::debug!(from = format!("{from:x}"), error = %why, "a member's connection has ended");
@@ -64,15 +64,14 @@ struct Serving {
     tally: Option<Arc<PeerTally>>,
     inbox: Inbox,
     outbox: Outbox,
-    calls: FuturesUnordered<Answering>,
-    /// Of the session, in the order of its questions.
-    appends: FuturesOrdered<Appending>,
+    calls: Together<Answering>,
+    /// Of the session, in the order of its questions: each has been polled, the first one whenever the task is.
+    appends: VecDeque<MaybeDone<Appending>>,
     session: u64,
     /// An error has been answered: what the session asked after that is void.
     session_ended: bool,
     pause: Interval,
     silence: Duration,
-    heard: Instant,
 }
 
 impl Serving {
@@ -84,7 +83,7 @@ impl Serving {
             }
             match self.poll_question(context) {
                 Poll::Ready(Ok(Some(frame))) => {
-                    self.take(frame);
+                    self.take(frame, context);
                     continue;
                 }
                 Poll::Ready(Ok(None)) => {
@@ -99,7 +98,7 @@ impl Serving {
             if self.pause.poll_tick(context).is_pending() {
                 return Poll::Pending;
             }
-            if self.heard.elapsed() >= self.silence {
+            if self.inbox.heard().elapsed() >= self.silence {
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
         }
@@ -107,20 +106,29 @@ impl Serving {
 
     /// Puts what has been answered meanwhile into the outbox.
     fn answer(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        while let Poll::Ready(Some((number, answer))) = self.calls.poll_next_unpin(context) {
+        while let Poll::Ready((number, answer)) = self.calls.poll_next(context) {
             self.reply(number, answer)?;
         }
-        while let Poll::Ready(Some(appended)) = self.appends.poll_next_unpin(context) {
+        while let Some(appended) = self.next_appended(context) {
             let last = !appended.as_ref().is_ok_and(|appended| appended.goes_on);
             let answer = appended.map(|appended| appended.answer.encode_to_vec());
             self.reply(self.session, answer)?;
             if last {
                 self.session_ended = true;
-                self.appends = FuturesOrdered::new();
-                break;
+                self.appends.clear();
             }
         }
         Ok(())
+    }
+
+    fn next_appended(&mut self, context: &mut Context<'_>) -> Option<Result<Appended, Refusal>> {
+        let first = self.appends.front_mut()?;
+        if Pin::new(&mut *first).poll(context).is_pending() {
+            return None;
+        }
+        let appended = Pin::new(first).take_output();
+        self.appends.pop_front();
+        appended
     }
 
     fn reply(&mut self, number: u64, answer: Result<Vec<u8>, Refusal>) -> io::Result<()> {
@@ -143,8 +151,7 @@ impl Serving {
         self.inbox.poll_frame(context)
     }
 
-    fn take(&mut self, frame: Frame) {
-        self.heard = Instant::now();
+    fn take(&mut self, frame: Frame, context: &mut Context<'_>) {
         if self.tally.is_none() {
             self.tally = self.answers.tally(self.from);
         }
@@ -152,7 +159,7 @@ impl Serving {
             tally.received(frame.bytes());
         }
         match frame.kind {
-            Kind::Append => self.append(frame),
+            Kind::Append => self.append(frame, context),
             _ => {
                 let (answers, number) = (self.answers.clone(), frame.number);
                 let answer = async move { (number, answers.answer(frame.kind, frame.body).await) };
@@ -161,15 +168,19 @@ impl Serving {
         }
     }
 
-    fn append(&mut self, frame: Frame) {
-        if frame.number != self.session {
+    fn append(&mut self, frame: Frame, context: &mut Context<'_>) {
+        if frame.number > self.session {
             self.session = frame.number;
             self.session_ended = false;
-            self.appends = FuturesOrdered::new();
+            self.appends.clear();
         }
-        if !self.session_ended {
-            let appending = self.answers.append(frame.body);
-            self.appends.push_back(Box::pin(appending));
+        // What an older session still says is void as well.
+        if !self.session_ended && frame.number == self.session {
+            let appending: Appending = Box::pin(self.answers.append(frame.body));
+            let mut appending = maybe_done(appending);
+            // Now it is before openraft, ahead of what comes after it.
+            let _ = Pin::new(&mut appending).poll(context);
+            self.appends.push_back(appending);
         }
     }
 }

@@ -9,7 +9,7 @@ use metastore_proto::peerpb::{AppendRequest, AppendResponse};
 use tokio::sync::mpsc;
 
 use super::caller::{CallError, Caller, Open, decode};
-use super::frame::{Frame, Kind};
+use super::frame::Frame;
 
 /// Questions on their way at once.
 pub(super) const WINDOW: usize = 64;
@@ -53,7 +53,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Session<S> {
         {
             match requests.poll_next_unpin(context) {
                 Poll::Ready(Some(request)) => {
-                    self.open.write(Kind::Append, self.number, &request)?;
+                    self.open.append(self.number, &request)?;
                     self.unanswered += 1;
                 }
                 Poll::Ready(None) => self.requests = None,

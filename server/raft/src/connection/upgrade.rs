@@ -30,6 +30,8 @@ pub(crate) struct Dial {
     pub(crate) cluster_id: u64,
     pub(crate) from: u64,
     pub(crate) to: u64,
+    /// How long the other side may say nothing, not even to a ping, before it is given up.
+    pub(crate) silence: Duration,
 }
 
 impl Dial {
@@ -55,6 +57,7 @@ impl Dial {
             .header(CLUSTER, self.cluster_id)
             .header(FROM, self.from)
             .header(TO, self.to)
+            .header(SILENCE, self.silence.as_millis().to_string())
             .body(String::new())
             .map_err(io::Error::other)?;
         let handshake = http1::handshake(TokioIo::new(stream));
@@ -81,6 +84,10 @@ impl Dial {
     }
 }
 
+/// Header: milliseconds within which the asking member says something, if only a ping.
+const SILENCE: &str = "x-metastore-silence";
+/// Nobody is waited for longer than this.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
 /// Header: why an upgrade was refused.
 const WHY: &str = "x-metastore-refusal";
 
@@ -89,6 +96,8 @@ pub(crate) struct Visitor {
     upgrade: OnUpgrade,
     /// Who asks.
     pub(crate) from: u64,
+    /// How long they may take to say something, by their own account.
+    pub(crate) silence: Duration,
 }
 
 impl Visitor {
@@ -105,19 +114,27 @@ impl Visitor {
                 None,
             );
         }
+        let (Some(_), Some(from), Some(_)) = (number(CLUSTER), number(FROM), number(TO)) else {
+            let why =
+                "a connection needs the cluster's id, the asking member's and the asked one's";
+            return (refused(StatusCode::BAD_REQUEST, why), None);
+        };
         if let Some(why) = keeper.objection(number) {
             return (refused(StatusCode::PRECONDITION_FAILED, &why), None);
         }
-        let Some(from) = number(FROM) else {
-            return (refused(StatusCode::BAD_REQUEST, "nobody asks"), None);
-        };
+        let silence = number(SILENCE).map_or(Duration::ZERO, Duration::from_millis);
         let mut response = Response::new(String::new());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(CONNECTION, http::HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, http::HeaderValue::from_static(PROTOCOL));
         let upgrade = hyper::upgrade::on(&mut request);
-        (response, Some(Self { upgrade, from }))
+        let visitor = Self {
+            upgrade,
+            from,
+            silence: silence.min(SILENCE_MAX),
+        };
+        (response, Some(visitor))
     }
 
     /// The connection, once the answer has been sent.

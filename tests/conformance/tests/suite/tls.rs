@@ -185,44 +185,64 @@ fn cipher_suites_are_limited_to_those_named() -> Result<()> {
 #[test]
 fn each_certificate_flag_counts() -> Result<()> {
     check_with(&client_tls(), async |t| {
-        let authority = t
-            .cluster()
-            .await
-            .authority()
-            .context("an authority")?
-            .file();
         let good = issue(t, "good", &["client"]).await?;
         expect("none shown", served(t, None).await?, false)?;
-        // Nobody is asked for a certificate.
-        let open = ["--trusted-ca-file=", "--client-cert-auth=false"];
-        restart_with(t, &open.map(str::to_owned)).await?;
-        expect("none shown, none asked for", served(t, None).await?, true)?;
-        // An authority alone asks for one.
-        restart_with(t, &[format!("--trusted-ca-file={}", authority.display())]).await?;
-        expect("none shown to an authority", served(t, None).await?, false)?;
-        expect(
-            "one shown to an authority",
-            served(t, Some(&good)).await?,
-            true,
-        )?;
-        // The flag asks for one, and without an authority none will do.
-        let alone = ["--trusted-ca-file=", "--client-cert-auth"];
-        restart_with(t, &alone.map(str::to_owned)).await?;
-        expect(
-            "one shown without authority",
-            served(t, Some(&good)).await?,
-            false,
-        )?;
-        // The pair that is named is the one that is shown.
-        let other = issue(t, "elsewhere", &["elsewhere.example"]).await?;
-        let flags = [
-            format!("--cert-file={}", other.certificate_file.display()),
-            format!("--key-file={}", other.key_file.display()),
-            "--client-cert-auth=false".to_owned(),
-        ];
-        restart_with(t, &flags).await?;
-        expect("by a server of another name", served(t, None).await?, false)
+        let flags = Flags {
+            authority: "--trusted-ca-file",
+            demand: "--client-cert-auth",
+            certificate: "--cert-file",
+            key: "--key-file",
+        };
+        demands_what_its_flags_say(t, flags, &good, async |shown| served(t, shown).await).await
     })
+}
+
+/// The flags of a port.
+struct Flags {
+    authority: &'static str,
+    demand: &'static str,
+    certificate: &'static str,
+    key: &'static str,
+}
+
+/// What is demanded of who connects, and what is shown to them; `let_in` says whether who shows this is served.
+async fn demands_what_its_flags_say(
+    t: &Session,
+    flags: Flags,
+    good: &Identity,
+    let_in: impl AsyncFn(Option<&Identity>) -> Result<bool>,
+) -> Result<()> {
+    let authority = t
+        .cluster()
+        .await
+        .authority()
+        .context("an authority")?
+        .file();
+    let trusted = |file: &str| format!("{}={file}", flags.authority);
+    let demanded = |demanded: bool| format!("{}={demanded}", flags.demand);
+    // Nobody is asked for a certificate.
+    restart_with(t, &[trusted(""), demanded(false)]).await?;
+    expect("none shown, none asked for", let_in(None).await?, true)?;
+    // An authority alone asks for one.
+    restart_with(t, &[trusted(&authority.display().to_string())]).await?;
+    expect("none shown to an authority", let_in(None).await?, false)?;
+    expect("one shown to an authority", let_in(Some(good)).await?, true)?;
+    // The flag asks for one, and without an authority none will do.
+    restart_with(t, &[trusted(""), demanded(true)]).await?;
+    expect(
+        "one shown without authority",
+        let_in(Some(good)).await?,
+        false,
+    )?;
+    // The pair that is named is the one that is shown.
+    let other = issue(t, "elsewhere", &["elsewhere.example"]).await?;
+    let pair = [
+        format!("{}={}", flags.certificate, other.certificate_file.display()),
+        format!("{}={}", flags.key, other.key_file.display()),
+        demanded(false),
+    ];
+    restart_with(t, &pair).await?;
+    expect("by a server of another name", let_in(None).await?, false)
 }
 
 #[test]
@@ -275,47 +295,19 @@ const HERE: [&str; 2] = ["localhost", "127.0.0.1"];
 #[test]
 fn members_need_certificates_of_the_authority() -> Result<()> {
     check_with(&peer_tls(), async |t| {
-        let authority = t
-            .cluster()
-            .await
-            .authority()
-            .context("an authority")?
-            .file();
         let good = issue(t, "good", &HERE).await?;
         let folder = t.cluster().await.folder().join("other");
         let stranger = metastore_harness::Authority::generate(&folder)?.issue("stranger", &HERE)?;
         expect("no certificate", let_in(t, None).await?, false)?;
         expect("a good one", let_in(t, Some(&good)).await?, true)?;
         expect("a stranger's", let_in(t, Some(&stranger)).await?, false)?;
-        let open = ["--peer-trusted-ca-file=", "--peer-client-cert-auth=false"];
-        restart_with(t, &open.map(str::to_owned)).await?;
-        expect("none asked for", let_in(t, None).await?, true)?;
-        restart_with(
-            t,
-            &[format!("--peer-trusted-ca-file={}", authority.display())],
-        )
-        .await?;
-        expect("none shown to an authority", let_in(t, None).await?, false)?;
-        expect(
-            "one shown to an authority",
-            let_in(t, Some(&good)).await?,
-            true,
-        )?;
-        let alone = ["--peer-trusted-ca-file=", "--peer-client-cert-auth"];
-        restart_with(t, &alone.map(str::to_owned)).await?;
-        expect(
-            "one shown without authority",
-            let_in(t, Some(&good)).await?,
-            false,
-        )?;
-        let other = issue(t, "elsewhere", &["elsewhere.example"]).await?;
-        let flags = [
-            format!("--peer-cert-file={}", other.certificate_file.display()),
-            format!("--peer-key-file={}", other.key_file.display()),
-            "--peer-client-cert-auth=false".to_owned(),
-        ];
-        restart_with(t, &flags).await?;
-        expect("by a server of another name", let_in(t, None).await?, false)
+        let flags = Flags {
+            authority: "--peer-trusted-ca-file",
+            demand: "--peer-client-cert-auth",
+            certificate: "--peer-cert-file",
+            key: "--peer-key-file",
+        };
+        demands_what_its_flags_say(t, flags, &good, async |shown| let_in(t, shown).await).await
     })
 }
 

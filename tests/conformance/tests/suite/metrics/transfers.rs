@@ -65,16 +65,26 @@ async fn send_one(target: Target) -> Result<BTreeSet<String>> {
     .await?;
     t.cluster().await.member(away).start().await?;
     let receiver = t.at(away).await?.unrecorded();
-    eventually("a state should be sent and received", async || {
+    let missing = async || -> Result<Vec<&str>> {
         let (sent, received) = (Page::get(&t).await?, Page::get(&receiver).await?);
-        let shows = |page: &Page, name: &str, id: &str| {
+        let is_missing = |page: &Page, name: &str, id: &str| {
             let of_peer = name.starts_with("etcd_network_");
-            page.value(name, if of_peer { id } else { "" }) > 0.0
+            page.value(name, if of_peer { id } else { "" }) == 0.0
         };
-        Ok(SENT.iter().all(|name| shows(&sent, name, &ids[1]))
-            && RECEIVED.iter().all(|name| shows(&received, name, &ids[0])))
-    })
-    .await?;
+        let sent = SENT
+            .into_iter()
+            .filter(|name| is_missing(&sent, name, &ids[1]));
+        let received = RECEIVED
+            .into_iter()
+            .filter(|name| is_missing(&received, name, &ids[0]));
+        Ok(sent.chain(received).collect())
+    };
+    let counted = eventually("a state should be sent and received", async || {
+        Ok(missing().await?.is_empty())
+    });
+    if let Err(error) = counted.await {
+        bail!("{target}: {error}; not shown: {:?}", missing().await?);
+    }
     let mut families = BTreeSet::new();
     for page in [Page::get(&t).await?, Page::get(&receiver).await?] {
         let all = page.families().into_iter();
