@@ -5,6 +5,7 @@
 //! Must not know gRPC or HTTP.
 
 mod duties;
+mod effort;
 mod error;
 mod lease_clock;
 mod measures;

@@ -13,6 +13,7 @@ use metastore_watch::Hub;
 use tokio::sync::watch;
 
 use crate::duties;
+use crate::effort;
 use crate::lease_clock::{LeaseClock, TimedLeases};
 use crate::measures::{Measures, Stopwatch};
 use crate::node::{Inner, Node};
@@ -77,8 +78,9 @@ impl Node {
         let (view, effects) = (machine.view(), machine.effects());
         let hub = Hub::new(store.clone());
         let clock = Arc::new(LeaseClock::default());
+        // One thread: its tasks wake each other with every message, which costs nothing there.
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(1)
             .thread_name("raft")
             .enable_all()
             .build()?;
@@ -226,6 +228,7 @@ fn raft_options(options: &Options, view: View, leases: TimedLeases) -> metastore
         }),
         leases: Arc::new(leases),
         grows: quota::grows,
+        takes_long: effort::takes_long,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use metastore_mvcc::Store;
-use metastore_proto::commandpb::Entry;
+use metastore_proto::commandpb::{Command, Entry};
 use metastore_proto::etcdserverpb::Member;
 use metastore_state_machine::{Bookkeeping, LogPosition, Outcome, StateMachine};
 use openraft::entry::RaftEntry;
@@ -29,6 +29,14 @@ type C = TypeConfig;
 /// for news while a long log is replayed.
 const ENTRIES_PER_RUN_MAX: usize = 64;
 
+/// With more commands an entry takes long.
+const COMMANDS_IN_PLACE_MAX: usize = 512;
+/// Raft has one thread, and heartbeats may not wait: after this time of applying, others come first.
+const TURN: Duration = Duration::from_millis(2);
+
+/// Whether a command may take long to apply.
+pub type TakesLong = fn(&Command) -> bool;
+
 /// openraft's way to the state machine.
 pub(crate) struct Adapter {
     machine: StateMachine,
@@ -36,6 +44,7 @@ pub(crate) struct Adapter {
     shared: Arc<Shared>,
     directory: Arc<StateDirectory>,
     slow_apply: Duration,
+    takes_long: TakesLong,
     flush: Arc<Flush>,
     pins: Arc<Pins>,
 }
@@ -51,6 +60,7 @@ impl Adapter {
         shared: Arc<Shared>,
         directory: Arc<StateDirectory>,
         slow_apply: Duration,
+        takes_long: TakesLong,
         flush: Arc<Flush>,
         pins: Arc<Pins>,
     ) -> Self {
@@ -60,6 +70,7 @@ impl Adapter {
             shared,
             directory,
             slow_apply,
+            takes_long,
             flush,
             pins,
         }
@@ -83,10 +94,14 @@ impl Adapter {
                 let waited = batch.origin == self.shared.member_id
                     && self.shared.waiters.contains(batch.sequence);
                 let since = Instant::now();
-                let outcomes = self
-                    .machine
-                    .apply(position, &batch, waited)
-                    .map_err(io::Error::other)?;
+                let takes_long = batch.commands.len() > COMMANDS_IN_PLACE_MAX
+                    || batch.commands.iter().any(self.takes_long);
+                let mut apply = || self.machine.apply(position, &batch, waited);
+                let outcomes = match takes_long {
+                    true => tokio::task::block_in_place(&mut apply),
+                    false => apply(),
+                };
+                let outcomes = outcomes.map_err(io::Error::other)?;
                 let took = since.elapsed();
                 if took > self.slow_apply {
                     log_slow(took, self.slow_apply, position, &batch);
@@ -186,7 +201,12 @@ impl RaftStateMachine<C> for Adapter {
         let mut answers = Answers::new();
         let mut responders = Vec::new();
         let mut unpublished = None;
+        let mut turn = Instant::now();
         while let Some(item) = entries.next().await {
+            if turn.elapsed() > TURN {
+                tokio::task::yield_now().await;
+                turn = Instant::now();
+            }
             let (entry, responder) = item?;
             self.apply_entry(&entry, &mut answers)?;
             unpublished = Some(entry.log_id().index);

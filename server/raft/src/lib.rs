@@ -35,6 +35,7 @@ mod waiters;
 pub mod wal;
 mod wire;
 
+pub use adapter::TakesLong;
 pub use error::{ProposeError, ReadError, StartError};
 pub use leases::{LeaseTimes, NotInOffice, Renewal};
 pub use peer_service::Identity;

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, TakesLong};
 use crate::answers::Answers;
 use crate::connection::{self, Visitor};
 use crate::error::{ProposeError, ReadError, StartError};
@@ -43,6 +43,9 @@ use crate::tally::Counters;
 use crate::traffic::Incoming;
 use crate::types::PeerNode;
 use crate::wal;
+
+/// How often it is looked whether raft's core has ended.
+const LOOK_FOR_FAILURE: Duration = Duration::from_millis(100);
 
 /// What a member needs to take part in its group.
 pub struct Options {
@@ -76,6 +79,8 @@ pub struct Options {
     pub leases: Arc<dyn LeaseTimes>,
     /// Which commands a full disk refuses.
     pub grows: Grows,
+    /// Which commands raft's thread does not carry out itself.
+    pub takes_long: TakesLong,
 }
 
 /// Where the log stands, counted from 1 as etcd does.
@@ -139,6 +144,7 @@ impl Raft {
             shared.clone(),
             directory.clone(),
             options.slow_apply,
+            options.takes_long,
             flush.clone(),
             pins.clone(),
         );
@@ -446,15 +452,15 @@ impl Raft {
     }
 
     async fn core_failed(&self) -> String {
-        let mut metrics = self.group.raft.metrics();
+        let metrics = self.group.raft.metrics();
+        // They change with every entry: who waited for that would be woken as often.
+        let mut look = tokio::time::interval(LOOK_FOR_FAILURE);
         loop {
+            look.tick().await;
             if let Err(fatal) = &metrics.borrow_watched().running_state
                 && !self.group.shared.is_stopped()
             {
                 return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "raft has ended".to_owned();
             }
         }
     }
