@@ -16,7 +16,7 @@ build:
 	@. scripts/environment.sh && echo "$$CARGO_TARGET_DIR/release/metastore"
 
 ## test: every test that needs no cluster of Kubernetes
-test: directions scripts documents check unit conformance
+test: directions scripts documents check unit cluster conformance
 
 ## directions: the walls between the rooms
 directions:

@@ -4,7 +4,6 @@
 mod identity;
 mod peer_port;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +34,9 @@ const STOP: Duration = Duration::from_millis(800);
 /// How long a member that cannot serve may take to stop.
 const STOP_IN_TROUBLE: Duration = Duration::from_secs(5);
 
-/// Runs the member; returns where it could not start or had to stop by itself. A member that was asked to stop
-/// dies of the signal.
-pub fn run(config: Config) -> ExitCode {
+/// Runs the member, and ends the process: with exit code 1 where it could not start or had to stop by itself; of the
+/// signal where it was asked to stop.
+pub fn run(config: Config) -> ! {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -53,7 +52,8 @@ pub fn run(config: Config) -> ExitCode {
         Ok(signal) => signal::end_by(signal),
         Err(error) => {
             Note::fatal("discovery failed").error(error).log();
-            ExitCode::FAILURE
+            // Threads of RocksDB may be at work still: they must not meet a process that takes itself apart.
+            signal_hook::low_level::exit(1)
         }
     }
 }

@@ -39,43 +39,21 @@ pub type TakesLong = fn(&Command) -> bool;
 
 /// openraft's way to the state machine.
 pub(crate) struct Adapter {
-    machine: StateMachine,
-    store: Store,
-    shared: Arc<Shared>,
-    directory: Arc<StateDirectory>,
-    slow_apply: Duration,
-    takes_long: TakesLong,
-    flush: Arc<Flush>,
-    pins: Arc<Pins>,
+    pub(crate) machine: StateMachine,
+    pub(crate) store: Store,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) directory: Arc<StateDirectory>,
+    /// Entries that take longer to apply are logged.
+    pub(crate) slow_apply: Duration,
+    pub(crate) takes_long: TakesLong,
+    pub(crate) flush: Arc<Flush>,
+    pub(crate) pins: Arc<Pins>,
 }
 
 /// Batches that wait for an answer: sequence and outcomes.
 type Answers = Vec<(u64, Vec<Outcome>)>;
 
 impl Adapter {
-    /// Entries that take longer than `slow_apply` to apply are logged.
-    pub(crate) fn new(
-        machine: StateMachine,
-        store: Store,
-        shared: Arc<Shared>,
-        directory: Arc<StateDirectory>,
-        slow_apply: Duration,
-        takes_long: TakesLong,
-        flush: Arc<Flush>,
-        pins: Arc<Pins>,
-    ) -> Self {
-        Self {
-            machine,
-            store,
-            shared,
-            directory,
-            slow_apply,
-            takes_long,
-            flush,
-            pins,
-        }
-    }
-
     fn apply_entry(&mut self, entry: &types::Entry, answers: &mut Answers) -> io::Result<()> {
         let position = position(entry.log_id);
         match &entry.payload {

@@ -138,16 +138,16 @@ impl Raft {
         let applied = machine.applied().map_or(0, |at| at.index + 1);
         let shared = Arc::new(Shared::new(options.member_id, applied));
         let peers = Arc::new(peers(&options, &runtime));
-        let adapter = Adapter::new(
+        let adapter = Adapter {
             machine,
-            store.clone(),
-            shared.clone(),
-            directory.clone(),
-            options.slow_apply,
-            options.takes_long,
-            flush.clone(),
-            pins.clone(),
-        );
+            store: store.clone(),
+            shared: shared.clone(),
+            directory: directory.clone(),
+            slow_apply: options.slow_apply,
+            takes_long: options.takes_long,
+            flush: flush.clone(),
+            pins: pins.clone(),
+        };
         let config = Arc::new(config(&options).map_err(other)?);
         let network = NetworkFactory::new(peers.clone(), shared.clone(), options.heartbeat);
         let raft = OpenRaft::new(options.member_id, config, network, log.clone(), adapter)
