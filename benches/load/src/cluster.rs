@@ -42,6 +42,18 @@ struct Member {
     client_port: u16,
 }
 
+/// A member that has been stopped.
+pub(crate) struct Stopped {
+    arguments: Vec<String>,
+    client_port: u16,
+}
+
+impl Stopped {
+    pub(crate) fn client_port(&self) -> u16 {
+        self.client_port
+    }
+}
+
 /// A running cluster with its data.
 pub(crate) struct Cluster {
     pub(crate) target: Target,
@@ -59,6 +71,7 @@ impl Cluster {
         programs: &Programs,
         size: usize,
         data: &Path,
+        metastore_flags: &[&str],
     ) -> Result<Self> {
         let program = match target {
             Target::Etcd => programs.etcd.clone(),
@@ -99,6 +112,7 @@ impl Cluster {
             .into();
             if target == Target::MetaStore {
                 arguments.push("--storage-engine=rocksdb".to_owned());
+                arguments.extend(metastore_flags.iter().map(|flag| (*flag).to_owned()));
             }
             cluster.launch(arguments, clients[i].number())?;
         }
@@ -108,10 +122,7 @@ impl Cluster {
     }
 
     fn launch(&mut self, arguments: Vec<String>, client_port: u16) -> Result<()> {
-        let log = self
-            .directory
-            .path()
-            .join(format!("log-{}", self.members.len()));
+        let log = self.directory.path().join(format!("log-{client_port}"));
         let log = File::options().create(true).append(true).open(log)?;
         let process = Command::new(&self.program)
             .args(&arguments)
@@ -164,6 +175,45 @@ impl Cluster {
         Ok(begin.elapsed())
     }
 
+    /// Stops a member that does not lead, and not the one that [`Cluster::url`] names.
+    pub(crate) fn stop_a_follower(&mut self) -> Result<Stopped> {
+        let follows = |member: &Member| metric(member.client_port, "etcd_server_is_leader") == 0.0;
+        let index = (1..self.members.len()).find(|index| follows(&self.members[*index]));
+        let mut member = self.members.remove(index.context("a follower")?);
+        terminate(&mut member.process)?;
+        Ok(Stopped {
+            arguments: member.arguments,
+            client_port: member.client_port,
+        })
+    }
+
+    /// Starts a stopped member, and does not wait for it.
+    pub(crate) fn start_again(&mut self, stopped: Stopped) -> Result<()> {
+        self.launch(stopped.arguments, stopped.client_port)
+    }
+
+    /// Waits until the member at this port answers, which it does when it knows what the others know.
+    pub(crate) async fn is_up(client_port: u16) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !tokio::task::spawn_blocking(move || healthy(client_port)).await? {
+            if Instant::now() > deadline {
+                bail!("a member was not ready within two minutes");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// States that members have sent to others, from their own metrics.
+    pub(crate) fn snapshots_sent(&self) -> u64 {
+        let sent = "etcd_network_snapshot_send_success";
+        let counts = self
+            .members
+            .iter()
+            .map(|member| metric(member.client_port, sent));
+        counts.sum::<f64>() as u64
+    }
+
     /// Client endpoints, separated by commas.
     pub(crate) fn endpoints(&self) -> String {
         let endpoints: Vec<String> = self
@@ -207,16 +257,12 @@ impl Cluster {
 
     /// Completed syncs of the log, all members together, from their own metrics.
     pub(crate) fn fsyncs(&self) -> u64 {
-        self.members
+        let syncs = "etcd_disk_wal_fsync_duration_seconds_count";
+        let counts = self
+            .members
             .iter()
-            .filter_map(|member| http_get(member.client_port, "/metrics"))
-            .filter_map(|text| {
-                let line = text
-                    .lines()
-                    .find(|line| line.starts_with("etcd_disk_wal_fsync_duration_seconds_count"))?;
-                line.split_whitespace().nth(1)?.parse::<f64>().ok()
-            })
-            .sum::<f64>() as u64
+            .map(|member| metric(member.client_port, syncs));
+        counts.sum::<f64>() as u64
     }
 
     /// What was started, for the report.
@@ -236,6 +282,19 @@ impl Drop for Cluster {
             let _ = member.process.wait();
         }
     }
+}
+
+/// The sum of a metric's series on a member's page; 0 where it has none.
+fn metric(client_port: u16, name: &str) -> f64 {
+    let page = http_get(client_port, "/metrics").unwrap_or_default();
+    let of_it = |line: &&str| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with([' ', '{']))
+    };
+    let values = page.lines().filter(of_it);
+    values
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
 
 fn terminate(process: &mut Child) -> Result<()> {

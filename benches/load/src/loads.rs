@@ -1,10 +1,11 @@
 //! The loads, each as etcd's benchmark client or our own puts it on a cluster.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::beside::{during_compaction, during_defragment, during_snapshot};
 use crate::client;
 use crate::cluster::{Cluster, Programs};
 use crate::goal::{Goal, own_at_least, own_at_most, ratio_at_least, ratio_at_most};
@@ -16,7 +17,7 @@ use crate::sample::{Sample, parse};
 pub(crate) struct Scale(pub(crate) f64);
 
 impl Scale {
-    fn of(self, total: u64) -> u64 {
+    pub(crate) fn of(self, total: u64) -> u64 {
         ((total as f64 * self.0) as u64).max(100)
     }
 }
@@ -34,7 +35,20 @@ pub(crate) struct Load {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&mut Bench<'_>) -> Result<Sample>,
     pub(crate) goals: &'static [Goal],
+    /// Smaller clusters cannot have it.
+    pub(crate) members_min: usize,
+    /// What MetaStore is started with for it beside the usual.
+    pub(crate) metastore_flags: &'static [&'static str],
 }
+
+/// A load for any cluster as it comes.
+const ANY: Load = Load {
+    name: "",
+    run: |_| Ok(Sample::default()),
+    goals: &[],
+    members_min: 1,
+    metastore_flags: &[],
+};
 
 /// All loads, in the order in which they are reported.
 pub(crate) const LOADS: &[Load] = &[
@@ -42,6 +56,7 @@ pub(crate) const LOADS: &[Load] = &[
         name: "put, 1 client",
         run: |bench| bench.put(1, 1, 10_000),
         goals: &[ratio_at_most("p50", 1.0)],
+        ..ANY
     },
     Load {
         name: "put, 100 clients",
@@ -50,6 +65,7 @@ pub(crate) const LOADS: &[Load] = &[
             ratio_at_most("server_cpu", 0.35),
             ratio_at_least("rate", 2.0),
         ],
+        ..ANY
     },
     Load {
         name: "put, 1 000 clients",
@@ -58,6 +74,7 @@ pub(crate) const LOADS: &[Load] = &[
             ratio_at_most("server_cpu", 0.35),
             ratio_at_least("rate", 2.0),
         ],
+        ..ANY
     },
     Load {
         name: "range of one key, linearizable, 100 clients",
@@ -66,6 +83,7 @@ pub(crate) const LOADS: &[Load] = &[
             ratio_at_most("server_cpu", 0.55),
             ratio_at_least("rate", 1.4),
         ],
+        ..ANY
     },
     Load {
         name: "range of one key, serializable, 100 clients",
@@ -74,16 +92,19 @@ pub(crate) const LOADS: &[Load] = &[
             ratio_at_most("server_cpu", 0.55),
             ratio_at_least("rate", 1.4),
         ],
+        ..ANY
     },
     Load {
         name: "page of 1 000 out of 100 000 keys",
         run: newest_page,
         goals: &[ratio_at_least("rate", 20.0)],
+        ..ANY
     },
     Load {
         name: "page 50 of that list, 100 000 writes old",
         run: pinned_page,
         goals: &[ratio_at_least("rate", 5.0)],
+        ..ANY
     },
     Load {
         name: "txn of 8 puts, 100 clients",
@@ -92,16 +113,19 @@ pub(crate) const LOADS: &[Load] = &[
             ratio_at_most("server_cpu", 0.4),
             ratio_at_least("rate", 1.5),
         ],
+        ..ANY
     },
     Load {
         name: "lease keepalive, 100 clients",
         run: |bench| bench.keepalive(),
         goals: &[ratio_at_most("server_cpu", 0.5)],
+        ..ANY
     },
     Load {
         name: "1 000 watchers on 10 connections",
         run: watchers,
         goals: &[ratio_at_most("server_cpu", 0.5), ratio_at_most("p99", 1.0)],
+        ..ANY
     },
     Load {
         name: "1 M keys of 256 B",
@@ -110,21 +134,33 @@ pub(crate) const LOADS: &[Load] = &[
             ratio_at_most("memory_mib", 0.5),
             ratio_at_most("restart_ms", 0.3),
         ],
+        ..ANY
     },
     Load {
         name: "1 M puts to one key",
         run: one_key,
         goals: &[own_at_least("last_to_first", 1.0)],
+        ..ANY
     },
     Load {
         name: "puts during Defragment",
         run: during_defragment,
         goals: &[own_at_most("busy_to_quiet", 3.0)],
+        ..ANY
     },
     Load {
         name: "puts during compaction of 1 M revisions",
         run: during_compaction,
         goals: &[own_at_most("busy_to_quiet", 3.0)],
+        ..ANY
+    },
+    Load {
+        name: "puts during a snapshot to a member",
+        run: during_snapshot,
+        goals: &[own_at_most("busy_to_quiet", 3.0)],
+        members_min: 3,
+        // Less than is written while the member is away; etcd keeps some thousand entries.
+        metastore_flags: &["--raft-log-retention-bytes=33554432"],
     },
 ];
 
@@ -353,48 +389,4 @@ fn one_key(bench: &mut Bench<'_>) -> Result<Sample> {
         last.figures["rate"] / first.figures["rate"],
     );
     Ok(sample)
-}
-
-const STEADY: u64 = 500;
-
-/// Puts at a steady rate, first alone, then while the server does something else.
-fn beside<W>(bench: &mut Bench<'_>, work: W) -> Result<Sample>
-where
-    W: AsyncFnOnce(&str) -> Result<()>,
-{
-    let url = bench.cluster.url();
-    let time = Duration::from_secs_f64((15.0 * bench.scale.0).max(3.0));
-    let quiet = bench
-        .runtime
-        .block_on(client::steady_puts(&url, STEADY, time))?;
-    let busy = bench.runtime.block_on(async {
-        let (busy, worked) = tokio::join!(client::steady_puts(&url, STEADY, time), work(&url));
-        worked?;
-        busy
-    })?;
-    let mut sample = busy;
-    sample.set("quiet_p99.9", quiet.figures["p99.9"]);
-    sample.set(
-        "busy_to_quiet",
-        sample.figures["p99.9"] / quiet.figures["p99.9"],
-    );
-    Ok(sample)
-}
-
-fn during_defragment(bench: &mut Bench<'_>) -> Result<Sample> {
-    let url = bench.cluster.url();
-    let keys = bench.scale.of(300_000);
-    bench.runtime.block_on(client::fill(&url, keys, 256))?;
-    bench.runtime.block_on(client::fill(&url, keys, 256))?;
-    beside(bench, async |url| client::defragment(url).await)
-}
-
-fn during_compaction(bench: &mut Bench<'_>) -> Result<Sample> {
-    let url = bench.cluster.url();
-    let mut revision = 0;
-    for _ in 0..10 {
-        let keys = bench.scale.of(100_000);
-        revision = bench.runtime.block_on(client::fill(&url, keys, 256))?;
-    }
-    beside(bench, async |url| client::compact(url, revision).await)
 }

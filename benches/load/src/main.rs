@@ -2,6 +2,7 @@
 //!
 //! Absolute numbers are the machine's; the ratios are the result.
 
+mod beside;
 mod client;
 mod cluster;
 mod goal;
@@ -71,6 +72,7 @@ fn main() -> Result<()> {
     for load in LOADS
         .iter()
         .filter(|load| chosen(load.name, &arguments.only))
+        .filter(|load| load.members_min <= arguments.members)
     {
         let samples = measure(load, &arguments, &runtime, &mut report)?;
         say(&report.add(load, &samples));
@@ -110,8 +112,13 @@ fn measure(
     let mut samples = Samples::new();
     for _ in 0..arguments.runs {
         for target in arguments.targets()? {
-            let mut cluster =
-                Cluster::start(target, &programs, arguments.members, &arguments.data)?;
+            let mut cluster = Cluster::start(
+                target,
+                &programs,
+                arguments.members,
+                &arguments.data,
+                load.metastore_flags,
+            )?;
             let mut bench = Bench {
                 programs: &programs,
                 cluster: &mut cluster,
