@@ -187,6 +187,9 @@ async fn one_full_disk_of_three_stops_only_its_own_member() -> Result<()> {
     disk.fill(0)?;
     refused(&all[2]).await?;
     load.progress(2_000, WAIT).await?;
+    // It would fill the small disk by itself before long.
+    let writes = load.finish().await?;
+    ensure!(witnesses.finish().await? > 0);
     disk.relieve()?;
     let mut third = lazy(&all[2])?;
     until("the third takes writes again", WAIT, || {
@@ -198,8 +201,6 @@ async fn one_full_disk_of_three_stops_only_its_own_member() -> Result<()> {
     })
     .await?;
     third.kv.put(put("probe", "w")).await?;
-    let writes = load.finish().await?;
-    ensure!(witnesses.finish().await? > 0);
     nothing_is_lost(&all, &writes, bulky().value_bytes).await?;
     cluster.member(2).kill()?;
     Ok(())
