@@ -149,6 +149,11 @@ impl Persister {
         }
     }
 
+    /// Whether more than `bytes` are pending.
+    pub(crate) fn has_pending(&self, bytes: usize) -> bool {
+        self.state.lock().pending_bytes > bytes
+    }
+
     /// Waits until the engine has caught up to `bound` bytes, unless it never will.
     fn hold_back(&self, mut state: MutexGuard<'_, State>, bound: usize) {
         state.counts.back_pressure_waits += 1;

@@ -246,6 +246,14 @@ impl Store {
         self.shared().compaction.when_done(revision, done);
     }
 
+    /// Whether the engine is so far behind that writes may soon have to wait for it.
+    pub fn is_behind(&self) -> bool {
+        let shared = self.shared();
+        shared
+            .persister
+            .has_pending(shared.options.pending_bytes / 2)
+    }
+
     /// Whether committed transactions reach the engine.
     pub fn health(&self) -> Health {
         self.shared().persister.health()

@@ -186,7 +186,13 @@ impl RaftStateMachine<C> for Adapter {
                 turn = Instant::now();
             }
             let (entry, responder) = item?;
-            self.apply_entry(&entry, &mut answers)?;
+            let behind = self.store.is_behind();
+            let mut apply = || self.apply_entry(&entry, &mut answers);
+            // What may wait for the engine may not hold up raft's thread.
+            match behind {
+                true => tokio::task::block_in_place(&mut apply)?,
+                false => apply()?,
+            }
             unpublished = Some(entry.log_id().index);
             responders.extend(responder);
             if answers.len() + responders.len() >= ENTRIES_PER_RUN_MAX {
