@@ -5,7 +5,9 @@ set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 . "$here/../../scripts/environment.sh"
 "$root/tests/reference/build.sh"
-"$root/scripts/cargo.sh" build --release --package metastore --package metastore-load
+# One after the other: the member is built as `make run` builds it.
+"$root/scripts/cargo.sh" build --locked --release --package metastore
+"$root/scripts/cargo.sh" build --locked --release --package metastore-load
 work="$(mktemp -d "${TMPDIR:-/tmp}/metastore-load.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 for members in ${MEMBERS:-1 3}; do

@@ -71,12 +71,6 @@ fn kubeadms_probes_and_metric_names() -> Result<()> {
         let txns = [("grpc_method", "Txn"), ("grpc_code", "OK")];
         let count = grown("grpc_server_handled_total", &txns);
         ensure!(count >= 500.0, "{count} transactions");
-        for name in [
-            "etcd_server_proposals_committed_total",
-            "etcd_server_proposals_applied_total",
-        ] {
-            ensure!(grown(name, &[]) >= 500.0, "{name}: {}", grown(name, &[]));
-        }
         ensure!(
             after.sum("etcd_server_has_leader", &[]) == 1.0,
             "has a leader"
@@ -86,6 +80,9 @@ fn kubeadms_probes_and_metric_names() -> Result<()> {
             "slow applies"
         );
         for name in [
+            // Of MetaStore an entry of the log carries many requests.
+            "etcd_server_proposals_committed_total",
+            "etcd_server_proposals_applied_total",
             "etcd_disk_wal_fsync_duration_seconds_count",
             "etcd_network_client_grpc_received_bytes_total",
             "etcd_network_client_grpc_sent_bytes_total",
