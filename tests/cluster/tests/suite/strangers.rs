@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use metastore_cluster_tests::client::{get, put};
 use metastore_harness::{Clients, Cluster, Engine, Spec, Target, connect};
-use metastore_proto::peerpb::SnapshotChunk;
 use metastore_proto::peerpb::peer_client::PeerClient;
+use metastore_proto::peerpb::refusal::Reason;
+use metastore_proto::peerpb::{Refusal, SnapshotChunk};
+use prost::Message;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +20,8 @@ use tonic::{Code, Request};
 const CLOSED_WITHIN: Duration = Duration::from_secs(12);
 /// Length (u32), kind (u8), number (u64).
 const HEAD_BYTES: usize = 13;
+const ANSWER: u8 = 8;
+const REFUSAL: u8 = 9;
 
 struct Port {
     address: String,
@@ -169,25 +173,31 @@ async fn what_is_no_frame_ends_the_connection_at_once() -> Result<()> {
 async fn a_message_that_is_none_is_refused() -> Result<()> {
     let cluster = three().await?;
     let port = Port::of(&cluster);
-    // A field that is longer than the body; kinds from Append to Refusal.
-    let body = b"\x0a\x7f\x01";
-    for kind in 1..=9 {
+    // A field that is longer than the body; an entry of the log that is none; kinds from Append to Refusal.
+    let unfinished = (1..=9).map(|kind| (kind, &b"\x0a\x7f\x01"[..]));
+    let bad_entry = (3, &b"\x0a\x03\xff\xff\xff"[..]);
+    for (kind, body) in unfinished.chain([bad_entry]) {
         let mut stream = port.enter().await?;
-        stream
-            .write_all(&frame(body.len() as u32, kind, body))
-            .await?;
-        stream.shutdown().await?;
-        let answer = rest(stream).await?;
-        // 8 is an answer, which a ping has whatever it says; 9 a refusal.
-        let said = answer.get(4).copied();
-        ensure!(
-            matches!(said, None | Some(8 | 9)),
-            "kind {kind} is answered {answer:?}"
-        );
-        ensure!(
-            kind == 7 || said != Some(8),
-            "kind {kind} is answered {answer:?}"
-        );
+        let question = frame(body.len() as u32, kind, body);
+        stream.write_all(&question).await?;
+        let mut answer = [0; HEAD_BYTES];
+        tokio::time::timeout(CLOSED_WITHIN, stream.read_exact(&mut answer)).await??;
+        // A ping and the question for the log's position say nothing, so that nothing can be wrong with them.
+        let wanted = if matches!(kind, 4 | 7) {
+            ANSWER
+        } else {
+            REFUSAL
+        };
+        ensure!(answer[4] == wanted, "kind {kind} is answered {answer:?}");
+        if wanted == REFUSAL {
+            let mut said = vec![0; answer[0].into()];
+            stream.read_exact(&mut said).await?;
+            let refusal = Refusal::decode(&said[..])?;
+            ensure!(
+                refusal.reason() == Reason::Malformed,
+                "kind {kind}: {refusal:?}"
+            );
+        }
     }
     live(cluster).await
 }
