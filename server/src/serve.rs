@@ -190,7 +190,10 @@ fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Optio
         slow_apply: config.warning_apply,
         auto_compaction: config.compaction.auto,
         limits: Limits {
-            max_request_bytes: config.limits.max_request_bytes,
+            max_request_bytes: config
+                .limits
+                .max_request_bytes
+                .min(metastore_raft::COMMAND_BYTES_MAX),
             max_txn_ops: config.limits.max_txn_ops,
             quota_backend_bytes: config.limits.quota_backend_bytes.unwrap_or(0),
         },

@@ -34,7 +34,7 @@ impl Answers {
     pub(crate) async fn answer(&self, kind: Kind, question: Bytes) -> Result<Vec<u8>, Refusal> {
         Ok(match kind {
             Kind::Heartbeat => self.append(question).await?.answer.encode_to_vec(),
-            Kind::Propose => self.propose(read(question)?).await.encode_to_vec(),
+            Kind::Propose => self.propose(read(question)?).await?.encode_to_vec(),
             Kind::ReadIndex => self.read_index().await.encode_to_vec(),
             Kind::LeaseRenew => self.renew_lease(read(question)?).await.encode_to_vec(),
             Kind::LeaseRemaining => self.lease_remaining(read(question)?).await.encode_to_vec(),
@@ -73,9 +73,14 @@ impl Answers {
         }
     }
 
-    async fn propose(&self, request: peerpb::ProposeRequest) -> peerpb::ProposeResponse {
+    async fn propose(
+        &self,
+        request: peerpb::ProposeRequest,
+    ) -> Result<peerpb::ProposeResponse, Refusal> {
         use propose_response::Result as Answer;
-        let proposal = Proposal::new(request.entry);
+        // In the log it would stop every member that applies it.
+        let proposal = Proposal::checked(request.entry);
+        let proposal = proposal.map_err(|error| refusal(Reason::Malformed, error))?;
         let (result, id) = if self.group.room.refuses(&proposal) {
             (Answer::Full, None)
         } else {
@@ -87,10 +92,10 @@ impl Answers {
                 Err(_) => (Answer::OutcomeUnknown, None),
             }
         };
-        peerpb::ProposeResponse {
+        Ok(peerpb::ProposeResponse {
             result: result as i32,
             id,
-        }
+        })
     }
 
     async fn read_index(&self) -> peerpb::ReadIndexResponse {

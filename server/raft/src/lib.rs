@@ -41,6 +41,7 @@ pub use leases::{LeaseTimes, NotInOffice, Renewal};
 pub use peer_service::Identity;
 pub use peer_tally::{PeerCounters, TransferCounters};
 pub use peers::{Connect, Connecting, PeerStream, plain_tcp};
+pub use propose::COMMAND_BYTES_MAX;
 pub use raft::{Options, Position, Raft};
 pub use room::Grows;
 pub use shared::Leadership;

@@ -26,6 +26,7 @@ use tonic::{Request, Status};
 
 use crate::connection::{Caller, Dial};
 use crate::peer_tally::{PeerCounters, PeerTally};
+use crate::propose::MESSAGE_BYTES_MAX;
 use crate::traffic::Outgoing;
 
 /// Metadata key: the cluster both belong to.
@@ -175,8 +176,8 @@ impl Peers {
             tally: tally.clone(),
         };
         PeerClient::with_interceptor(channel, identity)
-            .max_decoding_message_size(usize::MAX)
-            .max_encoding_message_size(usize::MAX)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 }
 

@@ -25,8 +25,14 @@ use crate::types::Proposal;
 /// Entries on their way at once. More would make each smaller; fewer would leave the disk idle
 /// while a batch crosses the network.
 const ENTRIES_IN_FLIGHT_MAX: usize = 2;
-/// Bytes of commands in one entry.
+/// Bytes of commands in one entry, unless one command alone has more.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// No command may have more bytes, whatever `--max-request-bytes` says: the members agree on what they send each
+/// other, not on their flags. Six times what etcd recommends as the largest request.
+pub const COMMAND_BYTES_MAX: usize = 64 << 20;
+/// What a member takes from another one at once: one command (in an entry, or as a row of a state), up to a MiB of
+/// others that go along, and what is around them.
+pub(crate) const MESSAGE_BYTES_MAX: usize = COMMAND_BYTES_MAX + (2 << 20);
 /// How soon a batch without a leader looks again.
 const RETRY: Duration = Duration::from_millis(20);
 

@@ -31,7 +31,7 @@ use crate::network::NetworkFactory;
 use crate::peer_service::{Identity, PeerService};
 use crate::peers::{Connect, Doorkeeper, Peers, stranger};
 use crate::probe;
-use crate::propose::{self, Proposer};
+use crate::propose::{self, MESSAGE_BYTES_MAX, Proposer};
 use crate::queue::Queue;
 use crate::read_gate::ReadGate;
 use crate::retention::Retention;
@@ -355,8 +355,8 @@ impl Raft {
     /// What the peer port serves: calls, and connections.
     pub fn peer_routes(&self) -> Routes {
         let server = PeerServer::from_arc(self.service.clone())
-            .max_decoding_message_size(usize::MAX)
-            .max_encoding_message_size(usize::MAX);
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let calls = Routes::new(Incoming {
             inner: InterceptedService::new(server, self.doorkeeper()),
             peers: self.group.peers.clone(),

@@ -1,6 +1,8 @@
 //! What there is to say about a configuration: one warning for everything in it that changes nothing here, and
 //! etcd's own warnings.
 
+use metastore_raft::COMMAND_BYTES_MAX;
+
 use super::Config;
 use crate::flag::values::Values;
 use crate::flag::{Effect, Section};
@@ -35,6 +37,13 @@ pub(super) fn about(config: &Config, notes: &mut Vec<Note>) {
             Note::warn("exceeded recommended request limit")
                 .with("max-request-bytes", config.limits.max_request_bytes)
                 .with("recommended-request-bytes", RECOMMENDED_REQUEST_BYTES),
+        );
+    }
+    if config.limits.max_request_bytes > COMMAND_BYTES_MAX {
+        notes.push(
+            Note::warn("members take no larger requests from each other")
+                .with("max-request-bytes", config.limits.max_request_bytes)
+                .with("largest-request-bytes", COMMAND_BYTES_MAX),
         );
     }
     if !config.data.fsync {

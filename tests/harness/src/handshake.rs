@@ -81,6 +81,21 @@ pub async fn speak(url: &str, path: &str, offer: Offer<'_>) -> Result<Spoken> {
     })
 }
 
+/// Connects as [`speak`] does and sends `bytes` and the end of them; what comes until the other side closes.
+pub async fn send(url: &str, bytes: &[u8], offer: Offer<'_>) -> Result<Vec<u8>> {
+    let socket = TcpStream::connect(url.trim_start_matches("https://")).await?;
+    let name = ServerName::try_from("127.0.0.1").context("a name")?;
+    let connector = TlsConnector::from(Arc::new(client_config(offer)?));
+    let mut stream = connector.connect(name, socket).await?;
+    // The other side may close before it has read all.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let mut answer = Vec::new();
+    // Whether it says goodbye matters to nobody.
+    let _ = stream.read_to_end(&mut answer).await;
+    Ok(answer)
+}
+
 /// Gets `path` over HTTP/2 and TLS.
 pub async fn get_over_http2(url: &str, path: &str, offer: Offer<'_>) -> Result<Answer> {
     let socket = TcpStream::connect(url.trim_start_matches("https://")).await?;

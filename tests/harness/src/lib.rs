@@ -18,7 +18,7 @@ mod tls;
 
 pub use client::{Clients, connect, connect_tls};
 pub use cluster::{Cluster, Spec};
-pub use handshake::{Offer, Spoken, common_name, days_of, get_over_http2, speak, who_dials};
+pub use handshake::{Offer, Spoken, common_name, days_of, get_over_http2, send, speak, who_dials};
 pub use http::{Answer, get, request};
 pub use identity::{cluster_id, member_id};
 pub use member::{Engine, Member, Target};

@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
 use prost::Message;
 
+use crate::grpc::unfinished::{Held, UNFINISHED};
 use crate::grpc::{Code, PREFIX_BYTES};
 use crate::metrics::MethodCounters;
 use crate::status::{self, Refusal};
@@ -31,6 +32,8 @@ pub struct Inbox {
     body: Incoming,
     /// What has arrived and not been handed out; a lone chunk stays the buffer it came in.
     arrived: Arrived,
+    /// For a message that comes in more than one chunk, until it is there as a whole.
+    held: Option<Held>,
     limit: usize,
     counters: Option<Arc<MethodCounters>>,
 }
@@ -46,6 +49,7 @@ impl Inbox {
         Self {
             body,
             arrived: Arrived::Chunk(Bytes::new()),
+            held: None,
             limit,
             counters: None,
         }
@@ -81,6 +85,7 @@ impl Inbox {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Refusal>> {
         loop {
             if let Some(message) = self.arrived.take_message(self.limit)? {
+                self.held = None;
                 if let Some(counters) = &self.counters {
                     counters.received(message.len());
                 }
@@ -99,6 +104,11 @@ impl Inbox {
             };
             // A client's trailers mean nothing in gRPC.
             if let Ok(data) = frame.into_data() {
+                if self.held.is_none() && !self.arrived.bytes().is_empty() {
+                    let whole = length_of_message(self.arrived.bytes()).unwrap_or(self.limit);
+                    let held = UNFINISHED.hold(whole);
+                    self.held = Some(held.ok_or(status::TOO_MANY_REQUESTS)?);
+                }
                 self.arrived.add(data, self.limit);
             }
         }

@@ -14,6 +14,7 @@ mod metadata;
 mod method;
 mod outbox;
 mod reply;
+mod unfinished;
 
 pub use body::Body;
 pub use code::Code;

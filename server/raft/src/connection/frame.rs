@@ -7,12 +7,13 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use crate::propose::MESSAGE_BYTES_MAX;
 use crate::wire::Malformed;
 
 /// Bytes before the body.
 pub(crate) const HEAD_BYTES: usize = 4 + 1 + 8;
-/// Longer bodies are nonsense: an entry is bounded by `--max-request-bytes`.
-const BODY_BYTES_MAX: usize = 1 << 30;
+/// Longer bodies are nonsense.
+const BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 
 /// What a frame says. The numbers are on the wire and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +152,7 @@ mod tests {
     use metastore_proto::peerpb::{LeaseRenewRequest, ProposeRequest};
 
     use super::*;
+    use crate::propose::COMMAND_BYTES_MAX;
 
     #[test]
     fn frames_come_out_as_they_went_in_wherever_they_are_cut() {
@@ -191,11 +193,29 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_command_fits_with_what_goes_along() {
+        let entry = Bytes::from(vec![0; COMMAND_BYTES_MAX + (1 << 20)]);
+        let mut buffer = BytesMut::new();
+        put(&mut buffer, Kind::Propose, 1, &ProposeRequest { entry }).expect("fits");
+        let entry = Bytes::from(vec![0; MESSAGE_BYTES_MAX]);
+        buffer.clear();
+        put(&mut buffer, Kind::Propose, 1, &ProposeRequest { entry }).expect_err("too long");
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
     fn what_is_no_frame_is_refused_before_it_is_there() {
-        let mut too_long = BytesMut::new();
-        too_long.put_u32_le(u32::MAX);
-        too_long.put_bytes(0, HEAD_BYTES - 4);
-        assert!(take(&mut too_long).is_err());
+        for (length, fits) in [
+            (BODY_BYTES_MAX as u32, true),
+            (BODY_BYTES_MAX as u32 + 1, false),
+            (u32::MAX, false),
+        ] {
+            let mut head = BytesMut::new();
+            head.put_u32_le(length);
+            head.put_u8(Kind::Ping as u8);
+            head.put_u64_le(1);
+            assert_eq!(take(&mut head).is_ok(), fits, "{length}");
+        }
         let mut unknown = BytesMut::new();
         unknown.put_u32_le(5);
         unknown.put_u8(99);

@@ -33,6 +33,17 @@ impl Proposal {
         Self::from_tagged(tagged.freeze())
     }
 
+    /// From an encoded `commandpb.Entry` of somebody else. What was decoded is kept for the one that applies it.
+    ///
+    /// # Errors
+    /// When the bytes are no `commandpb.Entry`.
+    pub fn checked(encoded: Bytes) -> Result<Self, DecodeError> {
+        let proposal = Self::new(encoded);
+        let entry = proposal.take_entry()?;
+        *proposal.0.entry.lock() = Some(entry);
+        Ok(proposal)
+    }
+
     /// From the decoded form; encodes it.
     #[must_use]
     pub fn from_entry(entry: commandpb::Entry) -> Self {
@@ -151,10 +162,10 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_entry_are_an_error_when_looked_into() {
-        assert!(
-            Proposal::new(Bytes::from_static(&[0xff; 4]))
-                .take_entry()
-                .is_err()
-        );
+        let bytes = Bytes::from_static(&[0xff; 4]);
+        assert!(Proposal::new(bytes.clone()).take_entry().is_err());
+        assert!(Proposal::checked(bytes).is_err());
+        let good = Proposal::checked(entry().encode_to_vec().into());
+        assert_eq!(good.unwrap().take_entry().unwrap(), entry());
     }
 }

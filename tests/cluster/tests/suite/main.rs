@@ -6,5 +6,7 @@ mod disk;
 mod fsync;
 mod kill;
 mod linearizable;
+mod memory;
 mod power;
 mod snapshot;
+mod strangers;
