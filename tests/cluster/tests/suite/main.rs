@@ -2,9 +2,11 @@
 //! `make soak`.
 
 mod cluster;
+mod damage;
 mod disk;
 mod fsync;
 mod kill;
 mod linearizable;
+mod maintenance;
 mod power;
 mod snapshot;

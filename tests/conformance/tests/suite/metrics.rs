@@ -1,9 +1,10 @@
 //! `/metrics`: etcd's names, with their types and labels, moved by what moves etcd's.
 
 mod documents;
-mod load;
-mod page;
+pub(crate) mod load;
+pub(crate) mod page;
 mod transfers;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
