@@ -118,11 +118,18 @@ impl Act {
                 "{} took {lasted:?} and met {count} {kind}, of which one took {worst:?}",
                 self.what
             );
-            println!("{told}");
             ensure!(count >= OVERLAP && worst < PATIENCE, "{told}");
         }
         Ok(())
     }
+}
+
+/// How many revisions compactions have removed.
+async fn removed(url: &str) -> Result<f64> {
+    let page = metastore_harness::get(url, "/metrics").await?.body;
+    let name = "etcd_debugging_mvcc_db_compaction_keys_total ";
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    Ok(line.context("no such metric")?.parse()?)
 }
 
 fn samples(writes: &Writes) -> Vec<Sample> {
@@ -158,6 +165,8 @@ async fn defragment_and_compaction_do_not_stop_the_member() -> Result<()> {
         acts.push(Act { what, begun, done });
         load.progress(100, Duration::from_secs(60)).await?;
     }
+    let removed = removed(&all[0]).await?;
+    ensure!(removed >= 100_000.0, "{removed} revisions were compacted");
     let reads = readers.finish().await?;
     let writes = load.finish().await?;
     ensure!(writes.errors.is_empty(), "{:?}", writes.errors);
