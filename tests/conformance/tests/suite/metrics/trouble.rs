@@ -79,9 +79,9 @@ fn a_watcher_that_does_not_read_is_slow_until_it_has_read() -> Result<()> {
         ensure!(value(t, SLOW_WATCHERS).await? == 0.0, "slow at once");
         let mut written = 0;
         eventually("the watcher should be slow", async || {
-            for _ in 0..20 {
+            for _ in 0..50 {
                 let key = format!("slow/{}", written % 10);
-                quiet.put(put(key, vec![b'x'; 100_000])).await?;
+                quiet.put(put(key, vec![b'x'; 10_000])).await?;
                 written += 1;
             }
             Ok(value(t, SLOW_WATCHERS).await? == 1.0)
