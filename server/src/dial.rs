@@ -149,7 +149,6 @@ mod tests {
         let Stream::Tcp(tcp) = &stream else {
             panic!("a connection without TLS")
         };
-        // --raft-write-timeout
         assert_eq!(sockopt::tcp_user_timeout(tcp).expect("an option"), 7000);
         stream.write_all(b"x").await.expect("written");
         assert_eq!(there.read_u8().await.expect("read"), b'x');

@@ -228,7 +228,7 @@ fn store_options(config: &Config) -> metastore_mvcc::Options {
 }
 
 /// Opens connections to other members, with TLS where their URLs ask for it.
-fn connector(config: &Config) -> anyhow::Result<metastore_node::Connect> {
+fn dialer(config: &Config) -> anyhow::Result<Dialer> {
     let secure = config.advertise.peer.iter().any(Url::is_secure)
         || config.cluster.initial.contains("https://");
     let tls = if secure {
@@ -236,14 +236,15 @@ fn connector(config: &Config) -> anyhow::Result<metastore_node::Connect> {
     } else {
         None
     };
-    let dialer = Dialer::new(
-        tls,
-        config.raft.local_address,
-        Timeouts {
-            connect: Duration::from_secs(1) + config.raft.election,
-            write: config.raft.write_timeout,
-        },
-    );
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(1) + config.raft.election,
+        write: config.raft.write_timeout,
+    };
+    Ok(Dialer::new(tls, config.raft.local_address, timeouts))
+}
+
+fn connector(config: &Config) -> anyhow::Result<metastore_node::Connect> {
+    let dialer = dialer(config)?;
     Ok(Arc::new(move |url: String| {
         let dialer = dialer.clone();
         Box::pin(async move { Ok(Box::new(dialer.connect(&url).await?) as Box<dyn PeerStream>) })
@@ -353,6 +354,7 @@ fn door_options(config: &Config) -> metastore_api::Options {
 mod tests {
     use super::*;
     use crate::flag::command_line;
+    use crate::stream::Stream;
 
     fn config(arguments: &[&str]) -> Config {
         let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
@@ -372,6 +374,25 @@ mod tests {
         assert_eq!(lease_checkpoint_interval(&gated), Some(LEASE_CHECKPOINT));
         let address = "10.0.0.9".parse().expect("an address");
         assert_eq!(gated.raft.local_address, Some(address));
+    }
+
+    #[tokio::test]
+    async fn what_another_member_does_not_take_is_given_up_after_the_time_set() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("bound");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        for (flag, millis) in [
+            ("--raft-write-timeout=7s", 7_000),
+            ("--raft-write-timeout=1m", 60_000),
+        ] {
+            let dialer = dialer(&config(&[flag])).expect("a dialer");
+            let Ok(Stream::Tcp(tcp)) = dialer.connect(&url).await else {
+                panic!("a connection without TLS")
+            };
+            // The kernel ends the connection by itself then.
+            let set = rustix::net::sockopt::tcp_user_timeout(&tcp).expect("an option");
+            assert_eq!(set, millis, "{flag}");
+        }
     }
 
     #[test]

@@ -49,6 +49,18 @@ pub enum StartError {
     /// This member was part of the cluster before and has lost its data.
     #[error("member {0:x} has already been bootstrapped")]
     AlreadyBootstrapped(u64),
+    /// A cluster's members send each other states as rows of their engine, so all have the same.
+    #[error(
+        "member {member:x} has --storage-engine={theirs} and this one --storage-engine={ours}: all members of a cluster need the same"
+    )]
+    OtherEngine {
+        /// The other member.
+        member: u64,
+        /// Its engine.
+        theirs: String,
+        /// This member's engine.
+        ours: String,
+    },
     /// Any other trouble, in words.
     #[error("{0}")]
     Other(String),

@@ -7,6 +7,7 @@
 
 mod adapter;
 mod answers;
+mod bootstrap;
 mod connection;
 mod error;
 mod flush;

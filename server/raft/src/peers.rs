@@ -308,7 +308,7 @@ mod tests {
         })
     }
 
-    /// `--raft-read-timeout`.
+    /// As of the connections of [`crate::connection`].
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_silent_for_too_long_is_given_up() {
         for silence in [5, 20].map(Duration::from_secs) {

@@ -10,7 +10,6 @@ use axum::extract::Request;
 use axum::routing::get;
 use metastore_mvcc::Store;
 use metastore_proto::commandpb::Command;
-use metastore_proto::peerpb;
 use metastore_proto::peerpb::peer_server::PeerServer;
 use metastore_state_machine::{Outcome, StateMachine};
 use openraft::async_runtime::WatchReceiver;
@@ -21,6 +20,7 @@ use tonic::service::interceptor::InterceptedService;
 
 use crate::adapter::{Adapter, TakesLong};
 use crate::answers::Answers;
+use crate::bootstrap;
 use crate::connection::{self, Visitor};
 use crate::error::{ProposeError, ReadError, StartError};
 use crate::flush::Flush;
@@ -29,8 +29,8 @@ use crate::leases::{self, LeaseTimes, Renewal};
 use crate::log_store::LogStore;
 use crate::network::NetworkFactory;
 use crate::peer_service::{Identity, PeerService};
-use crate::peers::{Connect, Doorkeeper, Peers, stranger};
-use crate::probe;
+use crate::peers::{Connect, Doorkeeper, Peers};
+use crate::probe::Probe;
 use crate::propose::{self, MESSAGE_BYTES_MAX, Proposer};
 use crate::queue::Queue;
 use crate::read_gate::ReadGate;
@@ -161,7 +161,8 @@ impl Raft {
         let first_sequence = rand::random::<u64>() >> 1;
         runtime.spawn(Proposer::new(queue.clone(), group.clone(), first_sequence).run());
         runtime.spawn(follow_leadership(group.clone()));
-        runtime.spawn(probe::run(group.clone(), options.cluster_id));
+        let probe = Probe::new(group.clone(), options.cluster_id, options.identity.clone());
+        runtime.spawn(probe.run());
         let receiver = Arc::new(Receiver::new(directory));
         let retention = Retention {
             group: group.clone(),
@@ -193,78 +194,8 @@ impl Raft {
             peer_silence: options.peer_silence,
             log,
         };
-        this.bootstrap(&options).await?;
+        bootstrap::run(&this.group, &this.runtime, &options).await?;
         Ok(this)
-    }
-
-    /// A blank member founds the cluster, unless it finds it running.
-    ///
-    /// Members that start together must not all stand for election at once, so they take turns by rank.
-    async fn bootstrap(&self, options: &Options) -> Result<(), StartError> {
-        let initialized = self.group.raft.is_initialized().await;
-        if initialized.map_err(|error| StartError::Other(error.to_string()))?
-            || options.initial_members.is_empty()
-        {
-            return Ok(());
-        }
-        if self.find_running_cluster(options).await? {
-            return Ok(());
-        }
-        let rank = options
-            .initial_members
-            .keys()
-            .position(|id| *id == options.member_id)
-            .unwrap_or(0);
-        let (group, members) = (self.group.clone(), options.initial_members.clone());
-        let turn = options.election * 2 * u32::try_from(rank).unwrap_or(u32::MAX);
-        let found = async move {
-            tokio::time::sleep(turn).await;
-            // Refused when the log has come from the others meanwhile: then there is nothing to do.
-            if let Err(error) = group.raft.initialize(members).await {
-                tracing::debug!(error = %error, "the cluster was founded by another member");
-            }
-        };
-        if rank == 0 {
-            found.await
-        } else {
-            drop(self.runtime.spawn(found))
-        }
-        Ok(())
-    }
-
-    /// Asks the other members whether the cluster runs already. One that has seen this member
-    /// before means that its data was lost: it must not vote again.
-    async fn find_running_cluster(&self, options: &Options) -> Result<bool, StartError> {
-        let mut running = false;
-        for (id, node) in options
-            .initial_members
-            .iter()
-            .filter(|(id, _)| **id != options.member_id)
-        {
-            for url in &node.peer_urls {
-                let mut client =
-                    stranger(options.connect.clone(), url.clone(), options.peer_silence);
-                let question = peerpb::HelloRequest {
-                    cluster_id: options.cluster_id,
-                    member_id: options.member_id,
-                };
-                let asked =
-                    tokio::time::timeout(Duration::from_secs(1), client.hello(question)).await;
-                let Ok(Ok(answer)) = asked else { continue };
-                let answer = answer.into_inner();
-                if answer.cluster_id != options.cluster_id {
-                    return Err(StartError::Other(format!(
-                        "member {id:x} belongs to cluster {:x}, not {:x}",
-                        answer.cluster_id, options.cluster_id
-                    )));
-                }
-                if answer.asker_known {
-                    return Err(StartError::AlreadyBootstrapped(options.member_id));
-                }
-                running |= answer.initialized;
-            }
-        }
-        Ok(running)
     }
 
     /// Puts a command into the log and waits until this member has applied it.

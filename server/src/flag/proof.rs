@@ -1,7 +1,7 @@
 //! Which test proves that a flag's value changes something: one line for each flag with an effect.
 //!
 //! A flag cannot be added to the table as effective without a line here, and a line is worth nothing unless its
-//! test exists and names the flag.
+//! test exists and names the flag, not in a comment.
 
 /// Flag, file of the test (from the root of the repository), name of the test.
 type Proof = (&'static str, &'static str, &'static str);
@@ -31,8 +31,8 @@ const PROOFS: &[Proof] = &[
     ("grpc-keepalive-interval", FLAGS, "a_silent_connection_is_asked_and_closed_after_the_times_set"),
     ("grpc-keepalive-timeout", FLAGS, "a_silent_connection_is_asked_and_closed_after_the_times_set"),
     ("socket-reuse-port", FLAGS, "a_port_may_be_shared_where_the_flag_says_so"),
-    ("raft-read-timeout", "server/raft/src/peers.rs", "a_connection_that_is_silent_for_too_long_is_given_up"),
-    ("raft-write-timeout", "server/src/dial.rs", "a_member_is_reached_from_the_local_address"),
+    ("raft-read-timeout", "server/raft/src/connection/tests.rs", "a_member_that_does_not_even_answer_a_ping_is_given_up_after_raft_read_timeout"),
+    ("raft-write-timeout", "server/src/serve.rs", "what_another_member_does_not_take_is_given_up_after_the_time_set"),
     ("feature-gates", "server/src/serve.rs", "the_gates_decide_about_checkpoints_and_the_address_to_dial_from"),
     ("storage-engine", DISK, "a_data_folder_keeps_the_engine_it_was_made_with"),
     ("value-cache-bytes", "server/src/serve.rs", "the_store_has_the_bounds_of_the_flags"),
@@ -84,24 +84,25 @@ const PROOFS: &[Proof] = &[
     ("compaction-batch-limit", FLAGS, "compaction_goes_in_steps_of_the_size_and_with_the_pause_set"),
     ("compaction-sleep-interval", FLAGS, "compaction_goes_in_steps_of_the_size_and_with_the_pause_set"),
     ("watch-progress-notify-interval", "tests/conformance/tests/suite/watch_history.rs", "progress_is_notified_at_the_interval_set"),
-    ("unsafe-no-fsync", "server/raft/tests/wal/room.rs", "without_fsync_nothing_waits_for_the_disk_and_everything_can_be_read_back"),
+    ("unsafe-no-fsync", "tests/cluster/tests/suite/fsync.rs", "nothing_is_synced_where_the_flag_says_so"),
     ("config-file", COMMAND_LINE, "a_configuration_file_goes_before_flags_and_environment"),
     ("version", COMMAND_LINE, "the_version_is_told_beside_that_of_etcd"),
 ];
 
-/// The text of a test with its comment, if the file has it.
-fn text_of<'f>(file: &'f str, test: &str) -> Option<&'f str> {
+/// The text of a test without its comments, if the file has it.
+fn text_of(file: &str, test: &str) -> Option<String> {
     let start = file.find(&format!("fn {test}("))?;
     let before = &file[..start];
     let attribute = before.rfind("#[")?;
-    let begin = before[..attribute].rfind("\n\n").unwrap_or(0);
     // A function ends with a brace that stands as far left as it begins.
     let line = before.rfind('\n').map_or(0, |at| at + 1);
     let indent = &before[line..][..before[line..].len() - before[line..].trim_start().len()];
     let end = file[start..].find(&format!("\n{indent}}}\n"))?;
+    let code = file[start..start + end].lines();
+    let code = code.filter(|line| !line.trim_start().starts_with("//"));
     before[attribute..]
         .contains("test")
-        .then(|| &file[begin..start + end])
+        .then(|| code.collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]
@@ -135,13 +136,22 @@ mod tests {
             let file = std::fs::read_to_string(root.join(path)).expect("the file of a test");
             match text_of(&file, test) {
                 None => wrong.push(format!("{path} has no test {test}")),
-                Some(text) if !names(text, flag) => {
+                Some(text) if !names(&text, flag) => {
                     wrong.push(format!("{test} in {path} does not name --{flag}"));
                 }
                 Some(_) => {}
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn a_comment_names_nothing() {
+        let file = "\n\n/// `--a`.\n#[test]\nfn one() {\n    // --b\n    set(\"--c\");\n}\n";
+        let text = text_of(file, "one").expect("a test");
+        assert!(names(&text, "c"), "{text}");
+        assert!(!names(&text, "a") && !names(&text, "b"), "{text}");
+        assert_eq!(text_of(file, "two"), None);
     }
 
     /// Whether `--flag` stands in `text`, and not only as the beginning of another.

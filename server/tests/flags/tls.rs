@@ -146,9 +146,13 @@ fn members_go_over_to_a_new_authority_without_a_restart_of_those_that_know_it() 
 fn three_members_make_their_own_certificates() -> Result<()> {
     run(async {
         let mut spec = Spec::new(Target::MetaStore(Engine::Memory), 3);
-        // TLS without files: the harness adds --peer-auto-tls.
         spec.peer_auto_tls = true;
         let mut cluster = Cluster::start(&spec).await?;
+        let flags = cluster.member(0).flags_mut();
+        ensure!(
+            flags.iter().any(|flag| flag == "--peer-auto-tls"),
+            "{flags:?}"
+        );
         works(&cluster, "a").await?;
         for member in cluster.members() {
             let made = fs::read_dir(member.data_dir().join("fixtures/peer"))?.count();

@@ -156,7 +156,11 @@ impl Hub {
             let tally = &inbox.tally;
             counts.streams += 1;
             counts.watchers += tally.watchers.load(Ordering::Relaxed);
-            counts.slow_watchers += tally.slow.load(Ordering::Relaxed);
+            counts.slow_watchers += tally.lagging.load(Ordering::Relaxed);
+            // Asked here, since a stream whose client does not read is not at work.
+            if inbox.is_behind() {
+                counts.slow_watchers += tally.live.load(Ordering::Relaxed);
+            }
             counts.events += tally.events.load(Ordering::Relaxed);
             counts.pending_events += tally.pending.load(Ordering::Relaxed);
         }

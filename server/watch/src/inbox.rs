@@ -23,7 +23,8 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) watchers: AtomicI64,
-    pub(crate) slow: AtomicI64,
+    pub(crate) live: AtomicI64,
+    pub(crate) lagging: AtomicI64,
     pub(crate) events: AtomicU64,
     pub(crate) pending: AtomicI64,
 }
@@ -87,6 +88,11 @@ impl Inbox {
     /// Whom to wake without any news.
     pub(crate) fn waker(&self) -> Option<Waker> {
         self.state.lock().waker.take()
+    }
+
+    /// Whether there is more than is listed.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.state.lock().unlisted.is_some()
     }
 
     /// What is to be read next.

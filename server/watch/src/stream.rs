@@ -267,17 +267,14 @@ impl Stream {
     }
 
     fn account(&self) {
-        let behind = match self.inbox.next() {
-            Next::Unlisted(_) => self.watches.live(),
-            Next::Mark(_) | Next::Nothing => 0,
-        };
-        let tally = &self.inbox.tally;
-        tally
-            .watchers
-            .store(self.watches.len() as i64, Ordering::Relaxed);
-        tally
-            .slow
-            .store((self.watches.lagging() + behind) as i64, Ordering::Relaxed);
+        let (tally, watches) = (&self.inbox.tally, &self.watches);
+        for (count, number) in [
+            (&tally.watchers, watches.len()),
+            (&tally.live, watches.live()),
+            (&tally.lagging, watches.lagging()),
+        ] {
+            count.store(number as i64, Ordering::Relaxed);
+        }
     }
 
     fn tally_pending(&self, events: i64) {

@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::frame::{Frame, Kind};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
-use super::upgrade::Dial;
+use super::upgrade::{Dial, Refused};
 use crate::peer_tally::PeerTally;
 use crate::peers::PeerStream;
 use crate::wire::Malformed;
@@ -84,6 +84,13 @@ impl Caller {
     ) -> Result<A, CallError> {
         let answer = self.open().await?.ask(kind, question).await?;
         decode(answer)
+    }
+
+    /// What somebody who answers there says against a connection; none when it would be let in, or nobody answers.
+    pub(crate) async fn refusal(&self) -> Option<String> {
+        let error = self.0.dial.connect().await.err()?;
+        let refused = error.get_ref()?.is::<Refused>();
+        refused.then(|| error.to_string())
     }
 
     /// The connection there is, or a new one.

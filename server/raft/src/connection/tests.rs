@@ -40,6 +40,8 @@ const KEEPER: Doorkeeper = Doorkeeper {
     member_id: 3,
 };
 
+const SILENCE: Duration = Duration::from_secs(5);
+
 struct Member {
     caller: Caller,
     tally: Arc<PeerTally>,
@@ -47,7 +49,11 @@ struct Member {
 }
 
 /// Member 2 of cluster `cluster_id` calls member 3 of cluster 1.
-fn member_of(cluster_id: u64, answer: impl Fn(Frame) -> Said + Send + Sync + 'static) -> Member {
+fn member_of(
+    cluster_id: u64,
+    silence: Duration,
+    answer: impl Fn(Frame) -> Said + Send + Sync + 'static,
+) -> Member {
     let (answer, connections): (Answer, _) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
     let counted = connections.clone();
     let connect: Connect = Arc::new(move |_| {
@@ -56,24 +62,28 @@ fn member_of(cluster_id: u64, answer: impl Fn(Frame) -> Said + Send + Sync + 'st
         tokio::spawn(port(there, answer.clone()));
         Box::pin(async { Ok(Box::new(here) as Box<dyn PeerStream>) })
     });
+    let tally = Arc::new(PeerTally::default());
+    Member {
+        caller: caller(connect, cluster_id, silence, tally.clone()),
+        tally,
+        connections,
+    }
+}
+
+fn caller(connect: Connect, cluster_id: u64, silence: Duration, tally: Arc<PeerTally>) -> Caller {
     let dial = Dial {
         connect,
         urls: Arc::new(ArcSwap::from_pointee(vec!["http://there".to_owned()])),
         cluster_id,
         from: 2,
         to: 3,
-        silence: Duration::from_secs(5),
+        silence,
     };
-    let tally = Arc::new(PeerTally::default());
-    Member {
-        caller: Caller::new(dial, tally.clone(), Handle::current()),
-        tally,
-        connections,
-    }
+    Caller::new(dial, tally, Handle::current())
 }
 
 fn member(answer: impl Fn(Frame) -> Said + Send + Sync + 'static) -> Member {
-    member_of(1, answer)
+    member_of(1, SILENCE, answer)
 }
 
 async fn port(stream: tokio::io::DuplexStream, answer: Answer) {
@@ -190,7 +200,7 @@ async fn a_connection_that_breaks_is_told_and_made_anew() {
 
 #[tokio::test]
 async fn a_member_of_another_cluster_is_not_let_in_and_told_why() {
-    let member = member_of(7, renews);
+    let member = member_of(7, SILENCE, renews);
     let refused = renew(&member.caller, 1).await.expect_err("refused");
     assert!(matches!(refused, CallError::NotSent(_)), "{refused}");
     assert!(
@@ -200,6 +210,19 @@ async fn a_member_of_another_cluster_is_not_let_in_and_told_why() {
         "{refused}"
     );
     assert_eq!(member.tally.read(3).send_failures, 1);
+    let why = member.caller.refusal().await.expect("refused again");
+    assert!(why.contains("cluster ID mismatch: 7 is not 1"), "{why}");
+}
+
+#[tokio::test]
+async fn a_member_that_lets_us_in_or_is_not_there_refuses_nothing() {
+    assert_eq!(member(renews).caller.refusal().await, None);
+    let nobody: Connect = Arc::new(|_| {
+        let refused = std::io::ErrorKind::ConnectionRefused;
+        Box::pin(async move { Err(refused.into()) })
+    });
+    let caller = caller(nobody, 1, SILENCE, Arc::default());
+    assert_eq!(caller.refusal().await, None);
 }
 
 #[tokio::test]
@@ -221,24 +244,26 @@ async fn what_is_larger_than_any_buffer_arrives_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_that_does_not_even_answer_a_ping_is_given_up() {
-    let pings = Arc::new(AtomicUsize::new(0));
-    let counted = pings.clone();
-    let member = member(move |frame| {
-        if frame.kind == Kind::Ping {
-            counted.fetch_add(1, SeqCst);
-        }
-        Said::Nothing
-    });
-    let since = tokio::time::Instant::now();
-    let lost = renew(&member.caller, 1).await;
-    assert!(matches!(lost, Err(CallError::Lost)));
-    let took = since.elapsed();
-    assert!(
-        took >= Duration::from_secs(4) && took <= Duration::from_secs(6),
-        "{took:?}"
-    );
-    assert_eq!(pings.load(SeqCst), 1);
+async fn a_member_that_does_not_even_answer_a_ping_is_given_up_after_raft_read_timeout() {
+    for silence in [5, 20].map(Duration::from_secs) {
+        let pings = Arc::new(AtomicUsize::new(0));
+        let counted = pings.clone();
+        let member = member_of(1, silence, move |frame| {
+            if frame.kind == Kind::Ping {
+                counted.fetch_add(1, SeqCst);
+            }
+            Said::Nothing
+        });
+        let since = tokio::time::Instant::now();
+        let lost = renew(&member.caller, 1).await;
+        assert!(matches!(lost, Err(CallError::Lost)));
+        let took = since.elapsed();
+        assert!(
+            took >= silence / 5 * 4 && took <= silence / 5 * 6,
+            "--raft-read-timeout={silence:?}: given up after {took:?}"
+        );
+        assert_eq!(pings.load(SeqCst), 1);
+    }
 }
 
 /// Question number `index` of a session, so large that some of them fill any buffer.

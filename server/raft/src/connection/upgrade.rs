@@ -22,6 +22,11 @@ pub(crate) const PROTOCOL: &str = "metastore-peer/1";
 /// A member that does not answer by then is not there.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Somebody answers there, and lets nobody in.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Refused(String);
+
 /// The way to a member, and who asks whom.
 #[derive(Clone)]
 pub(crate) struct Dial {
@@ -38,7 +43,7 @@ impl Dial {
     /// A connection, and what has arrived on it already.
     ///
     /// # Errors
-    /// Nobody is there, or it is not the one who is meant.
+    /// Nobody is there, or it is not the one who is meant ([`Refused`]).
     pub(super) async fn connect(&self) -> io::Result<(Box<dyn PeerStream>, Bytes)> {
         let stream = first_reachable(&self.connect, &self.urls.load_full()).await?;
         tokio::time::timeout(PATIENCE, self.upgrade(stream))
@@ -72,7 +77,8 @@ impl Dial {
                 .get(WHY)
                 .and_then(|why| why.to_str().ok());
             let why = why.unwrap_or("it speaks another protocol");
-            return Err(io::Error::other(format!("{}: {why}", response.status())));
+            let why = format!("{}: {why}", response.status());
+            return Err(io::Error::other(Refused(why)));
         }
         let upgraded = hyper::upgrade::on(response).await;
         let parts = upgraded.map_err(io::Error::other)?.downcast();

@@ -2,6 +2,7 @@
 
 use super::store::{delete, put};
 use super::*;
+use crate::inbox::MARKS;
 
 #[test]
 fn a_key_goes_to_its_own_watches_and_to_the_ranges_around_it() {
@@ -217,6 +218,22 @@ fn a_watch_cancelled_between_two_fragments_sends_no_more() {
     ));
     stream.cancel(0).unwrap();
     assert!(fixture.told(&mut stream).is_empty());
+}
+
+#[test]
+fn a_watch_whose_client_does_not_read_is_counted_as_slow() {
+    let fixture = Fixture::new();
+    let mut stream = fixture.stream();
+    stream.create(on("a")).unwrap();
+    assert!(fixture.told(&mut stream).is_empty());
+    for number in 0..=MARKS {
+        assert_eq!(fixture.hub.counts().slow_watchers, 0, "after {number}");
+        fixture.put("a", "1");
+        fixture.hub.pump();
+    }
+    assert_eq!(fixture.hub.counts().slow_watchers, 1);
+    while fixture.poll(&mut stream).is_some() {}
+    assert_eq!(fixture.hub.counts().slow_watchers, 0);
 }
 
 #[test]

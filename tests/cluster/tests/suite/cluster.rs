@@ -11,7 +11,7 @@ use metastore_cluster_tests::load::{Load, Shape};
 use metastore_cluster_tests::trouble::leader;
 use metastore_cluster_tests::verify::{nothing_is_lost, same_hashes, urls};
 use metastore_harness::{Cluster, Ending, Engine, Spec, Target};
-use metastore_proto::etcdserverpb::StatusRequest;
+use metastore_proto::etcdserverpb::{MemberListRequest, StatusRequest};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
@@ -214,8 +214,151 @@ async fn a_member_that_lost_its_data_is_not_let_in() -> Result<()> {
     Ok(())
 }
 
+/// What a member says once of each other that does not belong to its cluster.
+const STRANGER: &str = "a member does not belong to this cluster";
+const READY: &str = "ready to serve client requests";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_with_another_engine_is_not_let_in() -> Result<()> {
+    for (engine, other) in [(Engine::RocksDb, "memory"), (Engine::Memory, "rocksdb")] {
+        let mut cluster = Cluster::prepare(&Spec::new(Target::MetaStore(engine), 3))?;
+        let all = urls(&cluster);
+        for index in 0..2 {
+            cluster.member(index).launch()?;
+        }
+        for index in 0..2 {
+            cluster.member(index).ready().await?;
+        }
+        write(&all[0], "key".into(), "before".into()).await?;
+        let flag = format!("--storage-engine={other}");
+        cluster.member(2).flags_mut().push(flag.into());
+        cluster.member(2).launch()?;
+        let process = cluster.member(2).process()?;
+        let ending = process.wait(WAIT).await?;
+        let said = process.tail(20);
+        ensure!(ending == Ending::Code(1), "{ending:?}\n{said}");
+        ensure!(
+            said.contains("all members of a cluster need the same")
+                && said.contains(&format!("this one --storage-engine={other}")),
+            "{said}"
+        );
+        write(&all[1], "key".into(), "after".into()).await?;
+        // With the right engine and without what the other one began it is let in.
+        cluster.member(2).flags_mut().pop();
+        fs::remove_dir_all(cluster.members()[2].data_dir())?;
+        cluster.member(2).start().await?;
+        same_hashes(&all).await?;
+    }
+    Ok(())
+}
+
+/// A member that stands still while the others ask it is not known to be another kind when they found the cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_find_each_other_with_another_engine_say_so_once() -> Result<()> {
+    let mut cluster = Cluster::prepare(&Spec::new(ROCKSDB, 3))?;
+    let all = urls(&cluster);
+    let flag = "--storage-engine=memory";
+    cluster.member(2).flags_mut().push(flag.into());
+    cluster.member(2).launch()?;
+    // Its peer port is served when it has asked the others, of whom none was there.
+    let peer = cluster.members()[2].peer_url().to_owned();
+    until("the peer port is served", WAIT, async || {
+        metastore_harness::get(&peer, "/version").await
+    })
+    .await?;
+    cluster.member(2).pause()?;
+    for index in 0..2 {
+        cluster.member(index).launch()?;
+    }
+    for index in 0..2 {
+        cluster.member(index).ready().await?;
+    }
+    cluster.member(2).resume()?;
+    let said = |line: &str| line.contains(STRANGER);
+    for index in 0..3 {
+        let process = cluster.member(index).process()?;
+        let line = process.wait_for_line(said, WAIT).await?;
+        ensure!(
+            line.contains("\"level\":\"error\"") && line.contains(flag),
+            "{line}"
+        );
+    }
+    let answers = |page: &str| {
+        let name = "etcd_network_peer_round_trip_time_seconds_count";
+        let lines = page.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum::<f64>()
+    };
+    let page = async || metastore_harness::get(&all[0], "/metrics").await;
+    let before = answers(&page().await?.body);
+    until("they ask each other again", WAIT, async || {
+        let now = answers(&page().await?.body);
+        ensure!(now >= before + 6.0, "{now} answers after {before}");
+        Ok(())
+    })
+    .await?;
+    let lines = cluster.member(0).process()?.lines();
+    let told = lines.iter().filter(|line| said(line)).count();
+    ensure!(told == 1, "said {told} times");
+    write(&all[0], "key".into(), "value".into()).await?;
+    Ok(())
+}
+
+/// What of an etcd or MetaStore must be as before when a stranger has knocked: its term and leader, and its members.
+async fn standing(url: &str) -> Result<(u64, u64, usize)> {
+    let mut clients = lazy(url)?;
+    let status = clients
+        .maintenance
+        .status(StatusRequest {})
+        .await?
+        .into_inner();
+    let members = clients
+        .cluster
+        .member_list(MemberListRequest::default())
+        .await?;
+    Ok((
+        status.raft_term,
+        status.leader,
+        members.into_inner().members.len(),
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_etcd_and_of_metastore_refuse_each_other() -> Result<()> {
+    for (host, guest, says) in [
+        (Target::Etcd, ROCKSDB, STRANGER),
+        (ROCKSDB, Target::Etcd, "prober detected unhealthy status"),
+    ] {
+        let mut running = Cluster::start(&Spec::new(host, 1)).await?;
+        let url = running.members()[0].client_url().to_owned();
+        write(&url, "key".into(), "before".into()).await?;
+        let before = standing(&url).await?;
+        let mut stranger = Cluster::prepare(&Spec::new(guest, 1))?;
+        let both = format!(
+            "--initial-cluster=m1={},other={}",
+            stranger.members()[0].peer_url(),
+            running.members()[0].peer_url()
+        );
+        stranger.member(0).flags_mut().push(both.into());
+        stranger.member(0).launch()?;
+        let process = stranger.member(0).process()?;
+        process
+            .wait_for_line(|line| line.contains(says), WAIT)
+            .await?;
+        let lines = process.lines();
+        ensure!(!lines.iter().any(|line| line.contains(READY)), "{lines:#?}");
+        ensure!(standing(&url).await? == before, "{host}: it was {before:?}");
+        write(&url, "key".into(), "after".into()).await?;
+        ensure!(read(&url, "key").await? == "after");
+        let ending = running.member(0).stop().await?;
+        ensure!(ending == Ending::Signal(15), "{host}: {ending:?}");
+    }
+    Ok(())
+}
+
 /// Every file below a folder with its bytes and the time of its last change.
-fn files(folder: &Path) -> Result<BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)>> {
+pub(crate) fn files(folder: &Path) -> Result<BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

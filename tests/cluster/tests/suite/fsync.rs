@@ -49,34 +49,52 @@ fn syncs_are_counted_when_they_are_completed_and_of_the_log() {
     assert_eq!(completed_syncs(trace), 2);
 }
 
+/// How often the log was synced while clients put so many keys.
+async fn syncs_of_puts(spec: &Spec) -> Result<usize> {
+    let mut cluster = Cluster::start(spec).await?;
+    let mut clients = lazy(cluster.members()[0].client_url())?;
+    clients.kv.put(put("first", "value")).await?;
+    let file = cluster.folder().join("trace");
+    let mut strace = Command::new("strace")
+        .args(["-f", "-y", "-e", "trace=fdatasync", "-p"])
+        .arg(cluster.member(0).process()?.id().to_string())
+        .arg("-o")
+        .arg(&file)
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("strace (tests/cluster/run.sh installs it)")?;
+    let mut said = BufReader::new(strace.stderr.take().context("a pipe")?);
+    let mut line = String::new();
+    said.read_line(&mut line)?;
+    ensure!(line.contains("attached"), "strace said: {line}");
+    for number in 0..PUTS {
+        clients.kv.put(put(format!("key{number}"), "value")).await?;
+    }
+    // It ends with the process that it follows.
+    cluster.member(0).kill()?;
+    std::io::copy(&mut said, &mut std::io::sink())?;
+    strace.wait()?;
+    Ok(completed_syncs(&fs::read_to_string(&file)?))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_acknowledged_put_has_a_sync_of_its_own() -> Result<()> {
     for engine in [Engine::RocksDb, Engine::Memory] {
-        let mut cluster = Cluster::start(&Spec::new(Target::MetaStore(engine), 1)).await?;
-        let mut clients = lazy(cluster.members()[0].client_url())?;
-        clients.kv.put(put("first", "value")).await?;
-        let file = cluster.folder().join("trace");
-        let mut strace = Command::new("strace")
-            .args(["-f", "-y", "-e", "trace=fdatasync", "-p"])
-            .arg(cluster.member(0).process()?.id().to_string())
-            .arg("-o")
-            .arg(&file)
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("strace (tests/cluster/run.sh installs it)")?;
-        let mut said = BufReader::new(strace.stderr.take().context("a pipe")?);
-        let mut line = String::new();
-        said.read_line(&mut line)?;
-        ensure!(line.contains("attached"), "strace said: {line}");
-        for number in 0..PUTS {
-            clients.kv.put(put(format!("key{number}"), "value")).await?;
-        }
-        // It ends with the process that it follows.
-        cluster.member(0).kill()?;
-        std::io::copy(&mut said, &mut std::io::sink())?;
-        strace.wait()?;
-        let syncs = completed_syncs(&fs::read_to_string(&file)?);
+        let syncs = syncs_of_puts(&Spec::new(Target::MetaStore(engine), 1)).await?;
         ensure!(syncs >= PUTS, "{engine:?}: {syncs} syncs for {PUTS} puts");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_synced_where_the_flag_says_so() -> Result<()> {
+    let spec = Spec::new(Target::MetaStore(Engine::RocksDb), 1);
+    for (flag, some) in [
+        ("--unsafe-no-fsync", false),
+        ("--unsafe-no-fsync=false", true),
+    ] {
+        let syncs = syncs_of_puts(&spec.clone().with_flags([flag])).await?;
+        ensure!((syncs > 0) == some, "{flag}: {syncs} syncs for {PUTS} puts");
     }
     Ok(())
 }

@@ -2,10 +2,12 @@
 //! `make soak`.
 
 mod cluster;
+mod damage;
 mod disk;
 mod fsync;
 mod kill;
 mod linearizable;
+mod maintenance;
 mod memory;
 mod power;
 mod snapshot;

@@ -1,5 +1,7 @@
 //! The state of a member on its way to one that was away for longer than the log is kept.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -34,6 +36,11 @@ fn number_of(url: &str) -> Result<u16> {
 
 impl Three {
     async fn start(engine: Engine, retention: u64) -> Result<Self> {
+        Self::start_some(engine, retention, 3).await
+    }
+
+    /// Starts the first `running` of them.
+    async fn start_some(engine: Engine, retention: u64, running: usize) -> Result<Self> {
         let flag = format!("--raft-log-retention-bytes={retention}");
         let spec = Spec::new(Target::MetaStore(engine), 3).with_flags([flag]);
         let mut cluster = Cluster::prepare(&spec)?;
@@ -42,10 +49,10 @@ impl Three {
         cluster.member(THIRD).flags_mut().push(listen.into());
         let advertised = number_of(cluster.members()[THIRD].peer_url())?;
         let proxy = Proxy::start(advertised, port.number(), PACE).await?;
-        for index in 0..3 {
+        for index in 0..running {
             cluster.member(index).launch()?;
         }
-        for index in 0..3 {
+        for index in 0..running {
             cluster.member(index).ready().await?;
         }
         Ok(Self {
@@ -59,16 +66,7 @@ impl Three {
     async fn leave_behind(&mut self, load: &Load, writes: u64) -> Result<()> {
         self.cluster.member(THIRD).stop().await?;
         load.progress(writes, WAIT).await?;
-        let dirs: Vec<_> = self.cluster.members()[..THIRD]
-            .iter()
-            .map(|member| member.data_dir().join("member/log"))
-            .collect();
-        let first = "0000000000000001.wal";
-        until("the log is purged", WAIT, async || {
-            ensure!(!dirs.iter().any(|dir| dir.join(first).exists()), "not yet");
-            Ok(())
-        })
-        .await
+        is_purged(&self.cluster, &[0, 1], 1).await
     }
 
     async fn forwarded(&self, from: u64, bytes: u64) -> Result<()> {
@@ -94,6 +92,36 @@ impl Three {
         }
         Ok(begun)
     }
+}
+
+fn log_of(member: &Member) -> PathBuf {
+    member.data_dir().join("member/log")
+}
+
+/// The number of the newest segment of a member's log.
+fn newest_segment(member: &Member) -> Result<u64> {
+    let mut newest = 0;
+    for entry in fs::read_dir(log_of(member))? {
+        let name = entry?.file_name().into_string().unwrap_or_default();
+        let number = name
+            .strip_suffix(".wal")
+            .map(|hex| u64::from_str_radix(hex, 16));
+        newest = newest.max(number.transpose()?.unwrap_or(0));
+    }
+    Ok(newest)
+}
+
+/// Waits until these members have removed a segment of their logs, and with it all before.
+async fn is_purged(cluster: &Cluster, members: &[usize], segment: u64) -> Result<()> {
+    let name = format!("{segment:016x}.wal");
+    until("the log is purged", WAIT, async || {
+        for index in members {
+            let file = log_of(&cluster.members()[*index]).join(&name);
+            ensure!(!file.exists(), "{} is there", file.display());
+        }
+        Ok(())
+    })
+    .await
 }
 
 fn shape() -> Shape {
@@ -184,6 +212,54 @@ async fn a_receiver_that_is_killed_gets_the_state_all_the_same() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_that_comes_when_the_log_is_purged_gets_the_state() -> Result<()> {
+    for engine in [Engine::RocksDb, Engine::Memory] {
+        let mut three = Three::start_some(engine, 4 * MIB, THIRD).await?;
+        let load = Load::start("late", &urls(&three.cluster)[..2], &shape())?;
+        load.progress(2_000, WAIT).await?;
+        is_purged(&three.cluster, &[0, 1], 1).await?;
+        three.cluster.member(THIRD).start().await?;
+        installed(three.cluster.member(THIRD)).await?;
+        load.progress(100, WAIT).await?;
+        finish(three, load).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_leader_sends_what_the_one_that_was_killed_did_not() -> Result<()> {
+    let mut three = Three::start(Engine::RocksDb, 4 * MIB).await?;
+    let load = Load::start("sender", &urls(&three.cluster)[..2], &shape())?;
+    three.leave_behind(&load, 5_000).await?;
+    let before = three.proxy.forwarded();
+    three.cluster.member(THIRD).launch()?;
+    three.forwarded(before, 20 * MIB).await?;
+    let sender = leader(&three.cluster).await?;
+    let next = 1 - sender;
+    let sends = |line: &str| line.contains(SENT);
+    let lines = three.cluster.member(sender).process()?.lines();
+    ensure!(
+        lines.iter().any(|line| sends(line)),
+        "{sender} sent nothing"
+    );
+    let lines = three.cluster.member(THIRD).process()?.lines();
+    ensure!(
+        !lines.iter().any(|line| line.contains(INSTALLED)),
+        "it has arrived already"
+    );
+    three.cluster.member(sender).kill()?;
+    let process = three.cluster.member(next).process()?;
+    process.wait_for_line(sends, WAIT).await?;
+    installed(three.cluster.member(THIRD)).await?;
+    three.cluster.member(THIRD).ready().await?;
+    // Nobody but these two can have acknowledged it.
+    load.progress(100, WAIT).await?;
+    three.cluster.member(sender).start().await?;
+    finish(three, load).await?;
+    Ok(())
+}
+
 /// The load of openraft issue 2116: a small log, so that state is flushed and log purged all the time, and a follower
 /// that stands still again and again.
 async fn purges_with_a_slow_follower(enough: impl Fn(usize) -> bool) -> Result<(usize, usize)> {
@@ -199,11 +275,20 @@ async fn purges_with_a_slow_follower(enough: impl Fn(usize) -> bool) -> Result<(
     let load = Load::start("purge", &all, &shape)?;
     let mut rounds = 0;
     loop {
-        let slow = (leader(&cluster).await? + 1) % 3;
+        let first = leader(&cluster).await?;
+        let slow = (first + 1) % 3;
         cluster.member(slow).pause()?;
+        let newest = newest_segment(&cluster.members()[first])?;
         // Much more than the log keeps; the other two are a quorum.
         load.progress(6_000, WAIT).await?;
+        // Segments grow: later it would take long until one of them is full.
+        if rounds == 0 {
+            is_purged(&cluster, &[first], newest).await?;
+        }
         cluster.member(slow).resume()?;
+        if rounds == 0 {
+            installed(cluster.member(slow)).await?;
+        }
         load.progress(1_000, WAIT).await?;
         for index in 0..3 {
             let process = cluster.member(index).process()?;

@@ -6,6 +6,9 @@ use metastore_conformance::{Session, Setup, check, check_with, expect, fails};
 use metastore_proto::etcdserverpb::{CompactionRequest, HashKvRequest, PutRequest, RangeRequest};
 use tonic::Code;
 
+use crate::metrics::load::eventually;
+use crate::metrics::page::Page;
+
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
 
@@ -196,9 +199,20 @@ fn hash_kv_of_a_negative_revision_is_that_of_nothing() -> Result<()> {
     })
 }
 
+/// How many compactions have come to their end.
+async fn compactions_done(t: &Session) -> Result<f64> {
+    let done = "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds";
+    Ok(Page::get(t).await?.value(done, ""))
+}
+
+/// The compaction takes seconds, since it goes by single revisions and rests after each.
 #[test]
 fn hash_kv_during_a_compaction_is_that_after_it() -> Result<()> {
-    check(async |t| {
+    let slow = [
+        "--compaction-batch-limit=1",
+        "--compaction-sleep-interval=50ms",
+    ];
+    check_with(&Setup::default().flags(&slow), async |t| {
         for round in 0..40 {
             for key in ["a", "b", "c"] {
                 t.put(put(key, round.to_string())).await?;
@@ -209,11 +223,16 @@ fn hash_kv_during_a_compaction_is_that_after_it() -> Result<()> {
         }
         let revision = t.range(all()).await?.header.unwrap_or_default().revision;
         // Not at the newest revision itself: etcd answers there with what it remembers of the compaction once done.
-        for compaction in [50, 90, revision - 1] {
+        for (compaction, before) in [(50, 0.0), (90, 1.0), (revision - 1, 2.0)] {
             t.compact(compact(compaction)).await?;
             let during = t.hash_kv(HashKvRequest { revision }).await?;
-            let again = t.hash_kv(HashKvRequest { revision }).await?;
-            expect("hash", again.hash, during.hash)?;
+            expect("compactions done", compactions_done(t).await?, before)?;
+            eventually("the compaction should end", async || {
+                Ok(compactions_done(t).await? > before)
+            })
+            .await?;
+            let after = t.hash_kv(HashKvRequest { revision }).await?;
+            expect("hash", after.hash, during.hash)?;
             expect("compact revision", during.compact_revision, compaction)?;
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! `/metrics`: etcd's names, with their types and labels, moved by what moves etcd's.
 
 mod documents;
-mod load;
-mod page;
+pub(crate) mod load;
+pub(crate) mod page;
 mod transfers;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -162,12 +163,8 @@ const EXACT: [&str; 18] = [
     "etcd_mvcc_hash_duration_seconds",
 ];
 
-/// Those that this load may or may not move, and why.
-const UNSTEADY: [(&str, &str); 16] = [
-    (
-        "etcd_disk_backend_snapshot_duration_seconds",
-        "nobody asks for a snapshot",
-    ),
+/// Those that this load may or may not move, and why. What moves them is to be had in [`trouble`], where it can be.
+const UNSTEADY: [(&str, &str); 12] = [
     (
         "etcd_mvcc_db_total_size_in_bytes",
         "etcd's file grows by pages and shrinks when it is defragmented",
@@ -178,18 +175,12 @@ const UNSTEADY: [(&str, &str); 16] = [
         "etcd_debugging_mvcc_pending_events_total",
         "those of the moment",
     ),
-    (
-        "etcd_debugging_mvcc_slow_watcher_total",
-        "those of the moment",
-    ),
     ("etcd_server_proposals_pending", "those of the moment"),
     (
         "etcd_server_heartbeat_send_failures_total",
         "a slow machine",
     ),
     ("etcd_server_slow_apply_total", "a slow machine"),
-    ("etcd_server_read_indexes_failed_total", "a slow machine"),
-    ("etcd_server_slow_read_indexes_total", "a slow machine"),
     ("os_fd_used", "etcd looks every ten minutes"),
     ("process_open_fds", "connections and files of the moment"),
     ("process_resident_memory_bytes", "the allocator's matter"),

@@ -13,7 +13,7 @@ use metastore_proto::etcdserverpb::{
 };
 
 /// Waits until `ready` says so, on a busy machine too.
-pub(super) async fn eventually(
+pub(crate) async fn eventually(
     what: &str,
     mut ready: impl AsyncFnMut() -> Result<bool>,
 ) -> Result<()> {

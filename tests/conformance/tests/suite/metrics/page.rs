@@ -25,7 +25,7 @@ impl fmt::Display for Family {
 }
 
 /// A page in Prometheus' text format.
-pub(super) struct Page(String);
+pub(crate) struct Page(String);
 
 impl Page {
     pub(super) fn of(text: impl Into<String>) -> Self {
@@ -33,7 +33,7 @@ impl Page {
     }
 
     /// The member's page as it is now.
-    pub(super) async fn get(t: &Session) -> Result<Self> {
+    pub(crate) async fn get(t: &Session) -> Result<Self> {
         Ok(Self(t.unrecorded().http_get("/metrics").await?.body))
     }
 
@@ -60,7 +60,7 @@ impl Page {
 
     /// The value of a metric, summed over its labels' values that contain `with`; of a histogram, how many values
     /// it holds.
-    pub(super) fn value(&self, name: &str, with: &str) -> f64 {
+    pub(crate) fn value(&self, name: &str, with: &str) -> f64 {
         let count = format!("{name}_count");
         let lines = self.0.lines().filter(|line| {
             let found = line.split(['{', ' ']).next().unwrap_or_default();
