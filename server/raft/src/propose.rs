@@ -35,6 +35,8 @@ pub const COMMAND_BYTES_MAX: usize = 64 << 20;
 pub(crate) const MESSAGE_BYTES_MAX: usize = COMMAND_BYTES_MAX + (2 << 20);
 /// How soon a batch without a leader looks again.
 const RETRY: Duration = Duration::from_millis(20);
+/// How much later than an entry's time is over it is answered by whoever does not know what became of it.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// The way of a command into the log.
 pub(crate) struct Proposer {
@@ -103,14 +105,10 @@ impl Proposer {
                 ProposeError::NoLeader
             },
         );
-        let changed = self.group.leader_changed_at();
-        self.group
-            .shared
-            .waiters
-            .expire(now, limit, |since| match changed {
-                Some(changed) if changed > since => ProposeError::LeaderFailure,
-                _ => ProposeError::Timeout,
-            });
+        let group = &self.group;
+        // What no leader has taken in is answered where it was tried.
+        let waiters = &group.shared.waiters;
+        waiters.expire(now, limit + GRACE, |since| too_late(group, true, since));
     }
 }
 
@@ -120,8 +118,11 @@ async fn deliver(group: Arc<Group>, sequence: u64, proposal: Proposal, since: In
     if group.room.refuses(&proposal) {
         return waiters.fail(sequence, ProposeError::Full);
     }
+    let mut had_leader = false;
     loop {
-        let verdict = match group.shared.leadership().leader {
+        let leader = group.shared.leadership().leader;
+        had_leader |= leader != 0;
+        let verdict = match leader {
             0 => Verdict::TryAgain,
             leader if leader == group.shared.member_id => append(&group, proposal.clone()).await,
             leader => forward(&group, leader, proposal.encoded()).await,
@@ -132,10 +133,20 @@ async fn deliver(group: Arc<Group>, sequence: u64, proposal: Proposal, since: In
             Verdict::TryAgain
                 if since.elapsed() > group.options.request_timeout || group.shared.is_stopped() =>
             {
-                return waiters.fail(sequence, ProposeError::NoLeader);
+                return waiters.fail(sequence, too_late(&group, had_leader, since));
             }
             Verdict::TryAgain => tokio::time::sleep(RETRY).await,
         }
+    }
+}
+
+/// What is said of an entry whose time is over. Like etcd, which says something else of what no leader ever took in
+/// (parseProposeCtxErr of server/etcdserver/server.go).
+fn too_late(group: &Group, had_leader: bool, since: Instant) -> ProposeError {
+    match group.leader_changed_at() {
+        _ if !had_leader => ProposeError::NoLeader,
+        Some(changed) if changed > since => ProposeError::LeaderFailure,
+        _ => ProposeError::Timeout,
     }
 }
 

@@ -166,7 +166,7 @@ impl Member {
 
     /// Stops the process's clock: it keeps its ports and answers nothing.
     pub fn pause(&mut self) -> Result<()> {
-        self.process()?.signal(Signal::STOP)
+        self.process()?.pause()
     }
 
     /// Lets a paused process go on.

@@ -7,13 +7,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
 const LINES_KEPT: usize = 20_000;
+/// How long a process may take to stop.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +90,32 @@ impl Process {
             bail!("{} has ended already", self.name);
         }
         kill_process(self.pid, signal).with_context(|| format!("signalling {}", self.name))
+    }
+
+    /// Stops the process; returns when none of its threads runs any more. Until one of them has taken the signal, which
+    /// takes its time on a busy machine, the others go on.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + PAUSE;
+        while !self.is_paused()? {
+            if Instant::now() > deadline {
+                bail!("{} was not stopped within {PAUSE:?}", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn is_paused(&self) -> Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            // One that has ended meanwhile does not run either.
+            let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+            if !state.is_empty() && !state.starts_with('T') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Waits for a line of output that `wanted` accepts, looking at all lines since the start. Fails when the
