@@ -106,10 +106,13 @@ pub(crate) async fn pages(
     revision: i64,
 ) -> Result<Sample> {
     let next = Arc::new(AtomicU64::new(0));
+    let mut stubs = Vec::new();
+    for _ in 0..clients {
+        stubs.push(KvClient::new(connect(url).await?).max_decoding_message_size(usize::MAX));
+    }
     let begin = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..clients {
-        let mut kv = KvClient::new(connect(url).await?).max_decoding_message_size(usize::MAX);
+    for mut kv in stubs {
         let next = next.clone();
         tasks.spawn(async move {
             let mut latencies = Vec::new();

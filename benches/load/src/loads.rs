@@ -307,20 +307,20 @@ impl Bench<'_> {
 }
 
 const LIST_KEYS: u64 = 100_000;
+/// At any scale: fewer would measure the first ones.
+const PAGES: u64 = 1_000;
 
 fn newest_page(bench: &mut Bench<'_>) -> Result<Sample> {
     let url = bench.cluster.url();
     bench.runtime.block_on(client::fill(&url, LIST_KEYS, 256))?;
-    let total = bench.scale.of(1_000);
-    bench.own(total, client::pages(&url, 10, total, 0, 1000, 0))
+    bench.own(PAGES, client::pages(&url, 10, PAGES, 0, 1000, 0))
 }
 
 fn pinned_page(bench: &mut Bench<'_>) -> Result<Sample> {
     let url = bench.cluster.url();
     let pinned = bench.runtime.block_on(client::fill(&url, LIST_KEYS, 256))?;
     bench.runtime.block_on(client::fill(&url, LIST_KEYS, 256))?;
-    let total = bench.scale.of(500);
-    bench.own(total, client::pages(&url, 10, total, 50, 1000, pinned))
+    bench.own(PAGES, client::pages(&url, 10, PAGES, 50, 1000, pinned))
 }
 
 fn watchers(bench: &mut Bench<'_>) -> Result<Sample> {
