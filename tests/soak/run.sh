@@ -30,7 +30,8 @@ while IFS='|' read -r what command; do
   if bash -c "$command" </dev/null >"$output" 2>&1; then result="passed"; else result="FAILED"; failed=1; fi
   took="$(($(date +%s) - begin))"
   said="$(sed -n 's/^soak: //p' "$output" | paste -sd ';' | sed 's/;/; /g; s/|/\//g')"
-  [ "$result" = passed ] || tail -n 60 "$output" >&2
+  # What went wrong comes first, the trace of where later.
+  [ "$result" = passed ] || { grep -a -A 5 -E '^(---- |Error)' "$output" | head -n 60; tail -n 20 "$output"; } >&2
   say "$result after $took s: $said"
   echo "| $(date -u +'%Y-%m-%d %H:%M') | $commit | $what | $took s | $result${said:+: $said} |" >>"$rows"
 done < <(sed -e '/^#/d' -e '/^$/d' "$here/list.txt")
