@@ -31,7 +31,7 @@ while IFS='|' read -r what command; do
   took="$(($(date +%s) - begin))"
   said="$(sed -n 's/^soak: //p' "$output" | paste -sd ';' | sed 's/;/; /g; s/|/\//g')"
   # What went wrong comes first, the trace of where later.
-  [ "$result" = passed ] || { grep -a -A 5 -E '^(---- |Error)' "$output" | head -n 60; tail -n 20 "$output"; } >&2
+  [ "$result" = passed ] || { grep -a -A 5 -E '(^---- |Error: )' "$output" | head -n 60; tail -n 20 "$output"; } >&2
   say "$result after $took s: $said"
   echo "| $(date -u +'%Y-%m-%d %H:%M') | $commit | $what | $took s | $result${said:+: $said} |" >>"$rows"
 done < <(sed -e '/^#/d' -e '/^$/d' "$here/list.txt")
