@@ -119,9 +119,7 @@ impl Network {
             }
         }
     }
-}
 
-impl Network {
     /// Answers the one question that a heartbeat asks.
     async fn beat<S>(
         &mut self,
@@ -142,9 +140,7 @@ impl Network {
         let answer = self.appended(answer);
         Ok(futures::stream::iter([answer]).boxed())
     }
-}
 
-impl Network {
     fn appended(
         &self,
         answer: Result<peerpb::AppendResponse, CallError>,

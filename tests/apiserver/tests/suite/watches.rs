@@ -32,15 +32,21 @@ async fn two_thousand_changes(api: &Client) -> Result<Vec<u64>> {
     Ok(versions)
 }
 
-fn are_those(changes: &[Change], written: &[u64]) -> Result<()> {
+/// The versions of changes, which come in order and once each.
+fn versions_in_order(changes: &[Change]) -> Result<Vec<u64>> {
     let versions = changes
         .iter()
         .map(Change::version)
         .collect::<Result<Vec<_>>>()?;
     ensure!(
         versions.is_sorted_by(|left, right| left < right),
-        "out of order or doubled"
+        "out of order or doubled: {versions:?}"
     );
+    Ok(versions)
+}
+
+fn are_those(changes: &[Change], written: &[u64]) -> Result<()> {
+    let versions = versions_in_order(changes)?;
     ensure!(
         versions[..1600] == *written,
         "the first 1600 changes are not those that were written"
@@ -190,14 +196,7 @@ fn a_hundred_watches_of_one_apiserver() -> Result<()> {
         let (first, last) = (written.iter().min(), written.iter().max());
         for watching in &mut watches {
             let changes = watching.changes(100, LINE).await?;
-            let versions = changes
-                .iter()
-                .map(Change::version)
-                .collect::<Result<Vec<_>>>()?;
-            ensure!(
-                versions.is_sorted_by(|left, right| left < right),
-                "{versions:?}"
-            );
+            let versions = versions_in_order(&changes)?;
             ensure!(
                 (versions.first(), versions.last()) == (first, last),
                 "{versions:?}"

@@ -352,8 +352,9 @@ async fn soak_sends_a_state_of_a_gibibyte() -> Result<()> {
         three.forwarded(before, part * 256 * MIB).await?;
         three.proxy.cut();
     }
-    three.cluster.member(THIRD).ready().await?;
     installed(three.cluster.member(THIRD)).await?;
+    // Then it has the log to catch up with, beside the load.
+    three.cluster.member(THIRD).ready().await?;
     let done = Instant::now();
     let begun = three.begun_at()?;
     let writes = load.finish().await?;

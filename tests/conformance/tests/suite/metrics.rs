@@ -270,15 +270,9 @@ fn what_moves_etcds_metrics_moves_these() -> Result<()> {
 #[test]
 fn an_alarm_shows_while_it_is_raised() -> Result<()> {
     use metastore_proto::etcdserverpb::alarm_request::AlarmAction;
-    use metastore_proto::etcdserverpb::{AlarmRequest, AlarmType};
     check_with(&Setup::single(), async |t| {
         for action in [AlarmAction::Activate, AlarmAction::Deactivate] {
-            t.alarm(AlarmRequest {
-                action: action.into(),
-                member_id: t.member_id(),
-                alarm: AlarmType::Nospace.into(),
-            })
-            .await?;
+            load::no_space(t, action).await?;
             let page = Page::get(t).await?;
             let with = format!("alarm_type=\"NOSPACE\",server_id=\"{:x}\"", t.member_id());
             let raised = page.value("etcd_debugging_server_alarms", &with);

@@ -109,13 +109,19 @@ async fn maintenance(t: &Session) -> Result<()> {
     t.defragment().await?;
     t.status().await?;
     for action in [AlarmAction::Activate, AlarmAction::Deactivate] {
-        t.alarm(AlarmRequest {
-            action: action.into(),
-            member_id: t.member_id(),
-            alarm: AlarmType::Nospace.into(),
-        })
-        .await?;
+        no_space(t, action).await?;
     }
+    Ok(())
+}
+
+/// Raises or disarms the alarm NOSPACE of the member.
+pub(super) async fn no_space(t: &Session, action: AlarmAction) -> Result<()> {
+    t.alarm(AlarmRequest {
+        action: action.into(),
+        member_id: t.member_id(),
+        alarm: AlarmType::Nospace.into(),
+    })
+    .await?;
     Ok(())
 }
 
