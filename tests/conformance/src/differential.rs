@@ -1,10 +1,8 @@
 //! The same generated calls to etcd and to another target, every answer equal under the mask.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use metastore_harness::Target;
 use metastore_proto::etcdserverpb::watch_request::RequestUnion;
 use metastore_proto::etcdserverpb::{
@@ -19,7 +17,8 @@ use crate::coverage::Coverage;
 use crate::generate::{FENCE_KEY, FENCE_WATCH, Generator, STREAMS, Seen, Step, deletes};
 use crate::keepalive::KeepAlive;
 use crate::runner::{Setup, open};
-use crate::session::{Session, Tamper};
+use crate::session::Session;
+pub use crate::session::Tamper;
 use crate::transcript::{Transcript, summary};
 use crate::watching::Watching;
 
@@ -72,18 +71,13 @@ pub enum Outcome {
     Different(String),
 }
 
-/// A request change that imitates a bug of the server.
+/// A change of messages that imitates a bug of the server.
+#[derive(Debug)]
 pub struct Bug {
     /// What the server gets wrong.
     pub name: &'static str,
-    /// The change; given the method and the request's bytes.
-    pub change: fn(&str, Bytes) -> Bytes,
-}
-
-impl fmt::Debug for Bug {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
+    /// The change.
+    pub tamper: Tamper,
 }
 
 /// Sends `steps` calls of one seed to a fresh etcd and a fresh `target`, which may have a bug.
@@ -98,10 +92,7 @@ pub async fn run(
     let setup = Setup::default();
     let (reference, other) =
         futures::join!(open(&setup, Target::Etcd, size), open(&setup, target, size));
-    let tamper = bug.map(|bug| {
-        let change = bug.change;
-        Arc::new(move |method: &str, body: Bytes| change(method, body)) as Tamper
-    });
+    let tamper = bug.map(|bug| bug.tamper);
     let reference = Driver::new(reference?.counted_by(coverage.clone())).await?;
     let other = Driver::new(other?.tampered_by(tamper)).await?;
     Pair {

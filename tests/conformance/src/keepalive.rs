@@ -88,7 +88,7 @@ impl KeepAlive {
             .as_mut()
             .ok_or_else(|| Status::internal("the stream never opened"))?;
         match answers.message().await? {
-            Some(answer) => Ok(answer),
+            Some(answer) => Ok(self.session.tampered_answer(METHOD, answer)),
             None => Err(Status::ok("end of stream")),
         }
     }

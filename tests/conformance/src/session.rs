@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
-use metastore_harness::{Answer, Cluster};
+use metastore_harness::{Answer, BytesCodec, Cluster};
 use metastore_proto::etcdserverpb as pb;
 use prost::Message;
 use tokio::sync::MutexGuard;
@@ -19,15 +19,24 @@ use tonic::{Code, Request, Status, Streaming};
 use crate::coverage::Coverage;
 use crate::render::Names;
 use crate::transcript::Transcript;
-use crate::wire::{BytesCodec, method_messages};
+use crate::wire::method_messages;
 
 /// Longer than any answer takes, shorter than a test may hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 const MESSAGE_BYTES: usize = 512 << 20;
 
-/// Changes a request on its way to the server, to imitate a server that gets it wrong.
-pub(crate) type Tamper = Arc<dyn Fn(&str, Bytes) -> Bytes + Send + Sync>;
+/// Changes a message, given the method and its bytes, to imitate a server that gets it wrong.
+pub(crate) type Change = fn(&str, Bytes) -> Bytes;
+
+/// Which messages are changed.
+#[derive(Debug, Clone, Copy)]
+pub enum Tamper {
+    /// Those on their way to the server.
+    Requests(Change),
+    /// Those on their way from it.
+    Answers(Change),
+}
 
 /// One member, seen by a client that writes down each exchange.
 #[derive(Clone)]
@@ -277,7 +286,7 @@ impl Session {
         let mut stream = answer.into_inner();
         let mut parts = Vec::new();
         while let Some(part) = stream.message().await? {
-            parts.push(decode(&part)?);
+            parts.push(decode(&self.tampered_answer(method, part))?);
         }
         Ok(parts)
     }
@@ -446,7 +455,7 @@ impl Session {
                 .await?
                 .unary(request, path(method), BytesCodec)
                 .await
-                .map(tonic::Response::into_inner)
+                .map(|answer| self.tampered_answer(method, answer.into_inner()))
         };
         let answer = tokio::time::timeout(PATIENCE, call).await;
         answer.unwrap_or_else(|_| Err(Status::cancelled(format!("no answer within {PATIENCE:?}"))))
@@ -488,9 +497,16 @@ impl Session {
     }
 
     pub(crate) fn tampered(&self, method: &str, body: Bytes) -> Bytes {
-        match &self.tamper {
-            Some(tamper) => tamper(method, body),
-            None => body,
+        match self.tamper {
+            Some(Tamper::Requests(change)) => change(method, body),
+            _ => body,
+        }
+    }
+
+    pub(crate) fn tampered_answer(&self, method: &str, body: Bytes) -> Bytes {
+        match self.tamper {
+            Some(Tamper::Answers(change)) => change(method, body),
+            _ => body,
         }
     }
 

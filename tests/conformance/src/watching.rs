@@ -438,7 +438,7 @@ impl Watching {
         }
         match &mut self.answers {
             Answers::Open(stream) => match stream.message().await? {
-                Some(answer) => Ok(answer),
+                Some(answer) => Ok(self.session.tampered_answer(METHOD, answer)),
                 None => Err(Status::ok("end of stream")),
             },
             Answers::Failed(status) => Err(status.clone()),

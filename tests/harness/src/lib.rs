@@ -6,6 +6,7 @@
 
 mod client;
 mod cluster;
+mod codec;
 mod handshake;
 mod http;
 mod identity;
@@ -18,6 +19,7 @@ mod tls;
 
 pub use client::{Clients, connect, connect_tls};
 pub use cluster::{Cluster, Spec};
+pub use codec::BytesCodec;
 pub use handshake::{Offer, Spoken, common_name, days_of, get_over_http2, send, speak, who_dials};
 pub use http::{Answer, get, request};
 pub use identity::{cluster_id, member_id};

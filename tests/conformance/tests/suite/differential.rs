@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use metastore_conformance::coverage::Coverage;
 use metastore_conformance::differential::{
-    Bug, ERRORS, Outcome, REQUESTS, covered, require_equal, run,
+    Bug, ERRORS, Outcome, REQUESTS, Tamper::Answers, Tamper::Requests, covered, require_equal, run,
 };
 use metastore_conformance::{runtime, sizes, targets};
 use metastore_harness::Target;
@@ -127,53 +127,55 @@ fn reading_and_writing() -> Vec<Bug> {
     vec![
         Bug {
             name: "limit is off by one",
-            change: |m, b| range(m, b, |r| r.limit += i64::from(r.limit > 0)),
+            tamper: Requests(|m, b| range(m, b, |r| r.limit += i64::from(r.limit > 0))),
         },
         Bug {
             name: "keys_only is overlooked",
-            change: |m, b| range(m, b, |r| r.keys_only = false),
+            tamper: Requests(|m, b| range(m, b, |r| r.keys_only = false)),
         },
         Bug {
             name: "descending order is taken for ascending",
-            change: |m, b| range(m, b, |r| r.sort_order = r.sort_order.min(1)),
+            tamper: Requests(|m, b| range(m, b, |r| r.sort_order = r.sort_order.min(1))),
         },
         Bug {
             name: "min_mod_revision is exclusive",
-            change: |m, b| {
+            tamper: Requests(|m, b| {
                 range(m, b, |r| {
                     r.min_mod_revision += i64::from(r.min_mod_revision > 0)
                 })
-            },
+            }),
         },
         Bug {
             name: "an old revision is read one too late",
-            change: |m, b| range(m, b, |r| r.revision += i64::from(r.revision > 2)),
+            tamper: Requests(|m, b| range(m, b, |r| r.revision += i64::from(r.revision > 2))),
         },
         Bug {
             name: "ignore_lease takes the lease away",
-            change: |m, b| put(m, b, |r| r.ignore_lease = false),
+            tamper: Requests(|m, b| put(m, b, |r| r.ignore_lease = false)),
         },
         Bug {
             name: "prev_kv of a put is overlooked",
-            change: |m, b| put(m, b, |r| r.prev_kv = false),
+            tamper: Requests(|m, b| put(m, b, |r| r.prev_kv = false)),
         },
         Bug {
             name: "NOT_EQUAL is taken for EQUAL",
-            change: |m, b| txn(m, b, |r| r.compare.iter_mut().for_each(|c| c.result %= 3)),
+            tamper: Requests(|m, b| {
+                txn(m, b, |r| r.compare.iter_mut().for_each(|c| c.result %= 3))
+            }),
         },
         Bug {
             name: "a comparison over a range looks at the first key only",
-            change: |m, b| {
+            tamper: Requests(|m, b| {
                 txn(m, b, |r| {
                     r.compare
                         .iter_mut()
                         .for_each(|c| c.range_end = Bytes::new())
                 })
-            },
+            }),
         },
         Bug {
             name: "reads in a transaction ignore their revision",
-            change: |m, b| {
+            tamper: Requests(|m, b| {
                 txn(m, b, |r| {
                     for op in r.success.iter_mut().chain(&mut r.failure) {
                         if let Some(Request::RequestRange(range)) = &mut op.request {
@@ -181,7 +183,7 @@ fn reading_and_writing() -> Vec<Bug> {
                         }
                     }
                 })
-            },
+            }),
         },
     ]
 }
@@ -190,39 +192,133 @@ fn watching_deleting_and_compacting() -> Vec<Bug> {
     vec![
         Bug {
             name: "a watch misses its first revision",
-            change: |m, b| {
+            tamper: Requests(|m, b| {
                 watch(m, b, |r| {
                     r.start_revision += i64::from(r.start_revision > 0)
                 })
-            },
+            }),
         },
         Bug {
             name: "filters of a watch are overlooked",
-            change: |m, b| watch(m, b, |r| r.filters.clear()),
+            tamper: Requests(|m, b| watch(m, b, |r| r.filters.clear())),
         },
         Bug {
             name: "prev_kv of a watch is overlooked",
-            change: |m, b| watch(m, b, |r| r.prev_kv = false),
+            tamper: Requests(|m, b| watch(m, b, |r| r.prev_kv = false)),
         },
         Bug {
             name: "a delete of a range leaves its first key",
-            change: |m, b| match m {
+            tamper: Requests(|m, b| match m {
                 "etcdserverpb.KV/DeleteRange" => changed(&b, |r: &mut pb::DeleteRangeRequest| {
                     if !r.range_end.is_empty() && !r.key.is_empty() {
                         r.key = [r.key.as_ref(), b"\0"].concat().into();
                     }
                 }),
                 _ => b,
-            },
+            }),
         },
         Bug {
             name: "a compaction stops one revision early",
-            change: |m, b| match m {
+            tamper: Requests(|m, b| match m {
                 "etcdserverpb.KV/Compact" => {
                     changed(&b, |r: &mut pb::CompactionRequest| r.revision -= 1)
                 }
                 _ => b,
-            },
+            }),
+        },
+    ]
+}
+
+fn ranged(method: &str, body: Bytes, change: fn(&mut pb::RangeResponse)) -> Bytes {
+    if method == "etcdserverpb.KV/Range" {
+        changed(&body, change)
+    } else {
+        body
+    }
+}
+
+fn watched(method: &str, body: Bytes, change: fn(&mut pb::WatchResponse)) -> Bytes {
+    if method == "etcdserverpb.Watch/Watch" {
+        changed(&body, change)
+    } else {
+        body
+    }
+}
+
+/// Mistakes a server could make in what it answers.
+fn answering() -> Vec<Bug> {
+    vec![
+        Bug {
+            name: "count counts what is on the page",
+            tamper: Answers(|m, b| ranged(m, b, |r| r.count = r.count.min(r.kvs.len() as i64))),
+        },
+        Bug {
+            name: "more is never told",
+            tamper: Answers(|m, b| ranged(m, b, |r| r.more = false)),
+        },
+        Bug {
+            name: "a key's version does not count on",
+            tamper: Answers(|m, b| {
+                ranged(m, b, |r| {
+                    r.kvs
+                        .iter_mut()
+                        .for_each(|kv| kv.version = kv.version.min(2));
+                })
+            }),
+        },
+        Bug {
+            name: "the lease of a key is not told",
+            tamper: Answers(|m, b| ranged(m, b, |r| r.kvs.iter_mut().for_each(|kv| kv.lease = 0))),
+        },
+        Bug {
+            name: "the header of a put tells the revision before",
+            tamper: Answers(|m, b| match m {
+                "etcdserverpb.KV/Put" => changed(&b, |r: &mut pb::PutResponse| {
+                    if let Some(header) = &mut r.header {
+                        header.revision -= 1;
+                    }
+                }),
+                _ => b,
+            }),
+        },
+        Bug {
+            name: "a deletion tells one key less than it deleted",
+            tamper: Answers(|m, b| match m {
+                "etcdserverpb.KV/DeleteRange" => changed(&b, |r: &mut pb::DeleteRangeResponse| {
+                    r.deleted -= i64::from(r.deleted > 1);
+                }),
+                _ => b,
+            }),
+        },
+        Bug {
+            name: "a transaction says that it succeeded when it did not",
+            tamper: Answers(|m, b| match m {
+                "etcdserverpb.KV/Txn" => changed(&b, |r: &mut pb::TxnResponse| r.succeeded = true),
+                _ => b,
+            }),
+        },
+        Bug {
+            name: "a watch loses the last event of an answer",
+            tamper: Answers(|m, b| {
+                watched(m, b, |r| {
+                    if r.events.len() > 1 {
+                        r.events.pop();
+                    }
+                })
+            }),
+        },
+        Bug {
+            name: "a watch tells an event twice",
+            tamper: Answers(|m, b| watched(m, b, |r| r.events.extend(r.events.last().cloned()))),
+        },
+        Bug {
+            name: "HashKV hashes something else",
+            tamper: Answers(|m, b| match m {
+                "etcdserverpb.Maintenance/HashKV" => {
+                    changed(&b, |r: &mut pb::HashKvResponse| r.hash ^= 1)
+                }
+                _ => b,
+            }),
         },
     ]
 }
@@ -235,6 +331,7 @@ fn bugs_seeded_on_purpose_are_caught() -> Result<()> {
         for bug in reading_and_writing()
             .into_iter()
             .chain(watching_deleting_and_compacting())
+            .chain(answering())
         {
             let outcome = run(
                 Target::Etcd,
