@@ -44,8 +44,12 @@ where
 pub(crate) fn during_defragment(bench: &mut Bench<'_>) -> Result<Sample> {
     let url = bench.cluster.url();
     let keys = bench.scale.of(300_000);
-    bench.runtime.block_on(client::fill(&url, keys, 256))?;
-    bench.runtime.block_on(client::fill(&url, keys, 256))?;
+    bench
+        .runtime
+        .block_on(client::fill_at_once(&url, keys, 256))?;
+    bench
+        .runtime
+        .block_on(client::fill_at_once(&url, keys, 256))?;
     beside(bench, |_| Ok(()), async |url| client::defragment(url).await)
 }
 
@@ -68,7 +72,9 @@ pub(crate) fn during_snapshot(bench: &mut Bench<'_>) -> Result<Sample> {
     let url = bench.cluster.url();
     let keys = bench.scale.of(300_000);
     let away = bench.cluster.stop_a_follower()?;
-    bench.runtime.block_on(client::fill(&url, keys, 1024))?;
+    bench
+        .runtime
+        .block_on(client::fill_at_once(&url, keys, 1024))?;
     let port = away.client_port();
     let sample = beside(
         bench,

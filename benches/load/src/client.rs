@@ -1,5 +1,5 @@
-//! Our own client, for what etcd's benchmark client cannot ask: prepared data, pages at a pinned
-//! revision, watch delays, puts at a steady rate while the server does something else.
+//! Our own client, for what etcd's benchmark client cannot ask: prepared data, watch delays, puts at a steady rate while
+//! the server does something else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,8 @@ use futures::stream::FuturesUnordered;
 use metastore_proto::etcdserverpb::kv_client::KvClient;
 use metastore_proto::etcdserverpb::watch_client::WatchClient;
 use metastore_proto::etcdserverpb::{
-    PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, watch_request::RequestUnion,
+    PutRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest, request_op::Request,
+    watch_request::RequestUnion,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -30,33 +31,38 @@ pub(crate) fn key(number: u64) -> Vec<u8> {
     format!("/registry/pods/default/pod-{number:08}").into_bytes()
 }
 
-/// Writes `count` keys of `value_bytes` each; returns the last revision.
+/// Writes `count` keys of `value_bytes` each, one put a request; returns the last revision.
 pub(crate) async fn fill(url: &str, count: u64, value_bytes: usize) -> Result<i64> {
+    fill_by(url, count, value_bytes, 1).await
+}
+
+/// Writes them a hundred in a transaction, for a state whose writing nobody looks at.
+pub(crate) async fn fill_at_once(url: &str, count: u64, value_bytes: usize) -> Result<i64> {
+    fill_by(url, count, value_bytes, 100).await
+}
+
+async fn fill_by(url: &str, count: u64, value_bytes: usize, together: u64) -> Result<i64> {
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let kv = KvClient::new(connect(url).await?);
-        for _ in 0..64 {
+        for _ in 0..64_u64.div_ceil(together) {
             let (mut kv, next) = (kv.clone(), next.clone());
             tasks.spawn(async move {
                 let value = bytes(value_bytes);
                 let mut revision = 0;
                 loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
+                    let first = next.fetch_add(together, Ordering::Relaxed);
+                    if first >= count {
                         return Ok::<i64, tonic::Status>(revision);
                     }
-                    let put = PutRequest {
+                    let numbers = first..(first + together).min(count);
+                    let puts = numbers.map(|number| PutRequest {
                         key: key(number).into(),
                         value: value.clone().into(),
                         ..Default::default()
-                    };
-                    revision = kv
-                        .put(put)
-                        .await?
-                        .into_inner()
-                        .header
-                        .map_or(0, |header| header.revision);
+                    });
+                    revision = write(&mut kv, puts.collect()).await?;
                 }
             });
         }
@@ -66,6 +72,26 @@ pub(crate) async fn fill(url: &str, count: u64, value_bytes: usize) -> Result<i6
         last = last.max(done??);
     }
     Ok(last)
+}
+
+/// One put as it is, several as a transaction; returns the revision.
+async fn write(
+    kv: &mut KvClient<Channel>,
+    mut puts: Vec<PutRequest>,
+) -> Result<i64, tonic::Status> {
+    let header = if puts.len() == 1 {
+        kv.put(puts.remove(0)).await?.into_inner().header
+    } else {
+        let success = puts.into_iter().map(|put| RequestOp {
+            request: Some(Request::RequestPut(put)),
+        });
+        let txn = TxnRequest {
+            success: success.collect(),
+            ..Default::default()
+        };
+        kv.txn(txn).await?.into_inner().header
+    };
+    Ok(header.map_or(0, |header| header.revision))
 }
 
 fn bytes(count: usize) -> Vec<u8> {
@@ -96,46 +122,8 @@ fn percentiles(mut latencies: Vec<f64>, elapsed: Duration) -> Sample {
     sample
 }
 
-/// Reads one page of `limit` keys, `skip` pages into the list, over and over.
-pub(crate) async fn pages(
-    url: &str,
-    clients: usize,
-    total: u64,
-    page: u64,
-    limit: i64,
-    revision: i64,
-) -> Result<Sample> {
-    let next = Arc::new(AtomicU64::new(0));
-    let mut stubs = Vec::new();
-    for _ in 0..clients {
-        stubs.push(KvClient::new(connect(url).await?).max_decoding_message_size(usize::MAX));
-    }
-    let begin = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for mut kv in stubs {
-        let next = next.clone();
-        tasks.spawn(async move {
-            let mut latencies = Vec::new();
-            while next.fetch_add(1, Ordering::Relaxed) < total {
-                let range = RangeRequest {
-                    key: key(page * limit as u64).into(),
-                    range_end: "/registry/pods0".into(),
-                    limit,
-                    revision,
-                    ..Default::default()
-                };
-                let asked = Instant::now();
-                let answer = kv.range(range).await?.into_inner();
-                assert_eq!(answer.kvs.len() as i64, limit, "a whole page");
-                latencies.push(asked.elapsed().as_secs_f64() * 1e3);
-            }
-            Ok::<_, tonic::Status>(latencies)
-        });
-    }
-    gather(tasks, begin).await
-}
-
-async fn gather(
+/// The latencies of all tasks together.
+pub(crate) async fn gather(
     mut tasks: tokio::task::JoinSet<Result<Vec<f64>, tonic::Status>>,
     begin: Instant,
 ) -> Result<Sample> {

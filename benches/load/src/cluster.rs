@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use metastore_harness::Port;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::process;
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Target {
+    #[serde(rename = "etcd")]
     Etcd,
     MetaStore,
 }
@@ -265,13 +267,19 @@ impl Cluster {
         counts.sum::<f64>() as u64
     }
 
-    /// What was started, for the report.
+    /// What was started, for the report: all flags but names, addresses and directories.
     pub(crate) fn command_line(&self) -> String {
-        format!(
-            "{} {}",
-            self.target.name(),
-            self.members[0].arguments.join(" ")
-        )
+        let own = [
+            "--name=",
+            "--data-dir=",
+            "--initial-",
+            "--listen-",
+            "--advertise-",
+        ];
+        let flags = self.members[0].arguments.iter();
+        let told = flags.filter(|flag| !own.iter().any(|own| flag.starts_with(own)));
+        let words = std::iter::once(self.target.name()).chain(told.map(String::as_str));
+        words.collect::<Vec<_>>().join(" ")
     }
 }
 

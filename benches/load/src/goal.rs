@@ -1,7 +1,8 @@
 //! What a load is to show: a bound on MetaStore's figure, or on its ratio to etcd's in the same run.
 
 use crate::cluster::Target;
-use crate::report::{self, Samples};
+use crate::record::Samples;
+use crate::report;
 
 /// A bound on one figure.
 #[derive(Debug, Clone, Copy)]

@@ -9,6 +9,7 @@ use crate::beside::{during_compaction, during_defragment, during_snapshot};
 use crate::client;
 use crate::cluster::{Cluster, Programs};
 use crate::goal::{Goal, own_at_least, own_at_most, ratio_at_least, ratio_at_most};
+use crate::page::{self, Page};
 use crate::process;
 use crate::sample::{Sample, parse};
 
@@ -309,18 +310,32 @@ impl Bench<'_> {
 const LIST_KEYS: u64 = 100_000;
 /// At any scale: fewer would measure the first ones.
 const PAGES: u64 = 1_000;
+const NEWEST: Page = Page {
+    skip: 0,
+    limit: 1_000,
+    revision: 0,
+};
 
 fn newest_page(bench: &mut Bench<'_>) -> Result<Sample> {
     let url = bench.cluster.url();
-    bench.runtime.block_on(client::fill(&url, LIST_KEYS, 256))?;
-    bench.own(PAGES, client::pages(&url, 10, PAGES, 0, 1000, 0))
+    bench
+        .runtime
+        .block_on(client::fill_at_once(&url, LIST_KEYS, 256))?;
+    bench.own(PAGES, page::read(&url, 10, PAGES, NEWEST))
 }
 
 fn pinned_page(bench: &mut Bench<'_>) -> Result<Sample> {
     let url = bench.cluster.url();
-    let pinned = bench.runtime.block_on(client::fill(&url, LIST_KEYS, 256))?;
+    let pinned = bench
+        .runtime
+        .block_on(client::fill_at_once(&url, LIST_KEYS, 256))?;
     bench.runtime.block_on(client::fill(&url, LIST_KEYS, 256))?;
-    bench.own(PAGES, client::pages(&url, 10, PAGES, 50, 1000, pinned))
+    let page = Page {
+        skip: 50,
+        revision: pinned,
+        ..NEWEST
+    };
+    bench.own(PAGES, page::read(&url, 10, PAGES, page))
 }
 
 fn watchers(bench: &mut Bench<'_>) -> Result<Sample> {

@@ -7,7 +7,9 @@ mod client;
 mod cluster;
 mod goal;
 mod loads;
+mod page;
 mod process;
+mod record;
 mod report;
 mod sample;
 
@@ -18,7 +20,7 @@ use clap::Parser;
 
 use cluster::{Cluster, Programs, Target};
 use loads::{Bench, LOADS, Load, Scale};
-use report::{Report, Samples};
+use record::{Measurement, Record};
 
 #[derive(Parser)]
 #[command(about = "Runs MetaStore and etcd side by side under the same loads")]
@@ -50,9 +52,15 @@ struct Arguments {
     /// Where data directories are made.
     #[arg(long, default_value = ".")]
     data: PathBuf,
-    /// Where the table and the plots are written.
+    /// Where the record of all loads, the tables and the plots are; loads not chosen keep what the record says.
     #[arg(long)]
     output: Option<PathBuf>,
+    /// The commit that MetaStore was built from, for the report.
+    #[arg(long, default_value = "not told")]
+    commit: String,
+    /// Today, for the report.
+    #[arg(long, default_value = "not told")]
+    date: String,
     /// Refused: a measurement without fsync says nothing.
     #[arg(long, hide = true)]
     unsafe_no_fsync: bool,
@@ -67,24 +75,23 @@ fn main() -> Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let mut report = Report::default();
+    let mut record = match &arguments.output {
+        Some(directory) => Record::open(directory, arguments.members)?,
+        None => Record::default(),
+    };
     say(report::HEAD);
     for load in LOADS
         .iter()
         .filter(|load| chosen(load.name, &arguments.only))
         .filter(|load| load.members_min <= arguments.members)
     {
-        let samples = measure(load, &arguments, &runtime, &mut report)?;
-        say(&report.add(load, &samples));
+        let measurement = measure(load, &arguments, &runtime)?;
+        say(&report::rows(load.name, &measurement.samples));
+        record.add(load.name, measurement)?;
     }
-    say(&report.goals());
+    say(&report::goals(&record));
     if let Some(directory) = &arguments.output {
-        report.write(
-            directory,
-            arguments.members,
-            arguments.runs,
-            arguments.scale,
-        )?;
+        report::write(&record, directory, arguments.members)?;
     }
     Ok(())
 }
@@ -102,14 +109,18 @@ fn measure(
     load: &Load,
     arguments: &Arguments,
     runtime: &tokio::runtime::Runtime,
-    report: &mut Report,
-) -> Result<Samples> {
+) -> Result<Measurement> {
     let programs = Programs {
         etcd: arguments.etcd.clone(),
         metastore: arguments.metastore.clone(),
         benchmark: arguments.benchmark.clone(),
     };
-    let mut samples = Samples::new();
+    let mut measurement = Measurement {
+        commit: arguments.commit.clone(),
+        date: arguments.date.clone(),
+        scale: arguments.scale,
+        ..Measurement::default()
+    };
     for _ in 0..arguments.runs {
         for target in arguments.targets()? {
             let mut cluster = Cluster::start(
@@ -133,14 +144,16 @@ fn measure(
                 ("memory_mib", cluster.peak_memory_bytes()?),
                 ("disk_mib", cluster.disk_bytes()),
             ] {
-                let figure = sample.figures.entry(name);
+                let figure = sample.figures.entry(name.to_owned());
                 figure.or_insert(bytes as f64 / mib);
             }
-            report.started(target, cluster.command_line());
-            samples.entry(target).or_default().push(sample);
+            let command_line = cluster.command_line();
+            measurement.commands.insert(target, command_line);
+            let samples = measurement.samples.entry(target).or_default();
+            samples.push(sample);
         }
     }
-    Ok(samples)
+    Ok(measurement)
 }
 
 fn chosen(name: &str, only: &[String]) -> bool {

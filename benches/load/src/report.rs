@@ -1,6 +1,6 @@
-//! The table and the plots.
+//! The tables and the plots of what a record holds.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::cluster::Target;
-use crate::loads::Load;
-use crate::sample::{Sample, median};
-
-/// All samples of one load.
-pub(crate) type Samples = BTreeMap<Target, Vec<Sample>>;
+use crate::loads::{LOADS, Load};
+use crate::record::{Measurement, Record, Samples};
+use crate::sample::median;
 
 /// The head of the table of figures.
 pub(crate) const HEAD: &str =
@@ -21,73 +19,76 @@ pub(crate) const HEAD: &str =
 /// The figures that are drawn.
 const DRAWN: [&str; 3] = ["rate", "server_cpu", "p99.9"];
 
-/// What has been found so far.
-#[derive(Default)]
-pub(crate) struct Report {
-    rows: String,
-    goals: String,
-    ratios: BTreeMap<&'static str, Vec<(String, f64)>>,
-    commands: BTreeMap<Target, String>,
+/// The goals of all loads that have been measured, and what was reached.
+pub(crate) fn goals(record: &Record) -> String {
+    let mut text =
+        "\n| load | goal for | bound | measured | reached |\n|---|---|---|---|---|\n".to_owned();
+    for (load, measured) in measured(record) {
+        let goals = load.goals.iter();
+        text.extend(goals.filter_map(|goal| goal.row(load.name, &measured.samples)));
+    }
+    text
 }
 
-impl Report {
-    /// Notes how a target was started.
-    pub(crate) fn started(&mut self, target: Target, command_line: String) {
-        self.commands.insert(target, command_line);
+/// Writes the tables and the plots.
+pub(crate) fn write(record: &Record, directory: &Path, members: usize) -> Result<()> {
+    let mut text = goals(record);
+    fs::create_dir_all(directory)?;
+    for name in DRAWN {
+        let title = format!("MetaStore / etcd: {name}, {members} member(s)");
+        let file = format!("load-{members}-{name}.svg");
+        fs::write(directory.join(&file), plot(&title, &ratios(record, name)))?;
+        let _ = write!(text, "\n![{title}](performance/{file})\n");
     }
+    let _ = write!(text, "\n{HEAD}");
+    for (load, measured) in measured(record) {
+        text.push_str(&rows(load.name, &measured.samples));
+    }
+    text.push_str(&conditions(record));
+    fs::write(directory.join(format!("load-{members}.md")), text)?;
+    Ok(())
+}
 
-    /// Adds a load; gives its rows.
-    pub(crate) fn add(&mut self, load: &Load, samples: &Samples) -> String {
-        let rows = rows(load.name, samples);
-        self.rows.push_str(&rows);
-        let goals = load.goals.iter();
-        self.goals
-            .extend(goals.filter_map(|goal| goal.row(load.name, samples)));
-        for name in DRAWN {
-            let etcd = figure(samples, Target::Etcd, name);
-            let ours = figure(samples, Target::MetaStore, name);
-            if let (Some(etcd), Some(ours)) = (etcd.filter(|etcd| *etcd > 0.0), ours) {
-                let ratio = (load.name.to_owned(), ours / etcd);
-                self.ratios.entry(name).or_default().push(ratio);
-            }
-        }
-        rows
-    }
+fn measured(record: &Record) -> impl Iterator<Item = (&'static Load, &Measurement)> {
+    let loads = LOADS.iter();
+    loads.filter_map(|load| Some((load, record.get(load.name)?)))
+}
 
-    /// The goals and what was reached.
-    pub(crate) fn goals(&self) -> String {
-        format!(
-            "\n| load | goal for | bound | measured | reached |\n|---|---|---|---|---|\n{}",
-            self.goals
-        )
-    }
+/// MetaStore's figure over etcd's, of each load that has it.
+fn ratios(record: &Record, name: &str) -> Vec<(&'static str, f64)> {
+    let of = |(load, measured): (&'static Load, &Measurement)| {
+        let etcd = figure(&measured.samples, Target::Etcd, name).filter(|etcd| *etcd > 0.0)?;
+        Some((
+            load.name,
+            figure(&measured.samples, Target::MetaStore, name)? / etcd,
+        ))
+    };
+    measured(record).filter_map(of).collect()
+}
 
-    /// Writes the tables and the plots.
-    pub(crate) fn write(
-        &self,
-        directory: &Path,
-        members: usize,
-        runs: usize,
-        scale: f64,
-    ) -> Result<()> {
-        let mut text = format!(
-            "Medians of {runs} alternating runs at {scale} of each load's full size, {members} member(s).\n{}",
-            self.goals()
-        );
-        fs::create_dir_all(directory)?;
-        for (name, ratios) in &self.ratios {
-            let title = format!("MetaStore / etcd: {name}, {members} member(s)");
-            let file = format!("load-{members}-{name}.svg");
-            fs::write(directory.join(&file), plot(&title, ratios))?;
-            let _ = write!(text, "\n![{title}](performance/{file})\n");
-        }
-        let _ = write!(text, "\n{HEAD}{}", self.rows);
-        for command in self.commands.values() {
-            let _ = write!(text, "\n`{command}`\n");
-        }
-        fs::write(directory.join(format!("load-{members}.md")), text)?;
-        Ok(())
+/// How often, how large, on which commit, and with which flags.
+fn conditions(record: &Record) -> String {
+    let mut text =
+        "\n| load | alternating runs | share of full size | commit | date |\n|---|---|---|---|---|\n"
+            .to_owned();
+    let mut commands = BTreeSet::new();
+    for (load, measured) in measured(record) {
+        let runs = measured.samples.values().map(Vec::len).min().unwrap_or(0);
+        let Measurement {
+            scale,
+            commit,
+            date,
+            ..
+        } = measured;
+        let name = load.name;
+        let _ = writeln!(text, "| {name} | {runs} | {scale} | {commit} | {date} |");
+        commands.extend(measured.commands.values());
     }
+    text.push_str("\nFlags beside names, addresses and directories:\n");
+    for command in commands {
+        let _ = write!(text, "\n`{command}`\n");
+    }
+    text
 }
 
 /// The median of one figure of one target.
@@ -101,11 +102,11 @@ pub(crate) fn figure(samples: &Samples, target: Target, name: &str) -> Option<f6
 }
 
 /// A row for each figure of a load: both medians and their ratio.
-fn rows(load: &str, samples: &Samples) -> String {
+pub(crate) fn rows(load: &str, samples: &Samples) -> String {
     let mut names: Vec<&str> = samples
         .values()
         .flatten()
-        .flat_map(|sample| sample.figures.keys().copied())
+        .flat_map(|sample| sample.figures.keys().map(String::as_str))
         .collect();
     names.sort_unstable();
     names.dedup();
@@ -129,7 +130,7 @@ fn rows(load: &str, samples: &Samples) -> String {
 }
 
 /// One bar for each load: MetaStore's figure over etcd's, on a logarithmic scale with 1.0 marked.
-fn plot(title: &str, ratios: &[(String, f64)]) -> String {
+fn plot(title: &str, ratios: &[(&str, f64)]) -> String {
     let (width, row, left) = (900.0, 26.0, 330.0);
     let height = 60.0 + row * ratios.len() as f64;
     let x =

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 /// The figures of one run of one load.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Sample {
     /// By name: `rate` (per second), `server_cpu` and `client_cpu` (microseconds per operation), `p50`,
     /// `p99`, `p99.9` (milliseconds), and what else a load measures.
-    pub(crate) figures: BTreeMap<&'static str, f64>,
+    pub(crate) figures: BTreeMap<String, f64>,
 }
 
 impl Sample {
-    pub(crate) fn set(&mut self, name: &'static str, value: f64) {
-        self.figures.insert(name, value);
+    pub(crate) fn set(&mut self, name: &str, value: f64) {
+        self.figures.insert(name.to_owned(), value);
     }
 }
 
