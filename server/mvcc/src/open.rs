@@ -173,10 +173,10 @@ impl<'r> Entries<'r> {
     }
 }
 
-impl Iterator for Entries<'_> {
-    type Item = Entry;
+impl<'r> Iterator for Entries<'r> {
+    type Item = (&'r [u8], Entry);
 
-    fn next(&mut self) -> Option<Entry> {
+    fn next(&mut self) -> Option<Self::Item> {
         let rows = self.rows;
         let mut newest = self.take_row()?;
         let key = rows.key(newest);
@@ -190,12 +190,12 @@ impl Iterator for Entries<'_> {
         if newest.version.is_live() {
             self.in_use += revision_bytes(newest.version.record_len);
         }
-        Some(Entry {
-            key: key.into(),
+        let entry = Entry {
             value: None,
             older: (!older.is_empty()).then(|| Box::new(Older::from_sorted(older))),
             current: newest.version,
             lease: newest.lease,
-        })
+        };
+        Some((key, entry))
     }
 }

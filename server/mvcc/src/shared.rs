@@ -11,7 +11,7 @@ use metastore_engine::Engine;
 use parking_lot::RwLock;
 
 use crate::compaction::Compaction;
-use crate::index::{Entry, Pass, Tree, Version};
+use crate::index::{Entry, Key, Pass, Tree, Version};
 use crate::persister::Persister;
 use crate::pins::Pins;
 use crate::read::span::Span;
@@ -225,15 +225,16 @@ impl Index {
     pub(crate) fn visit_live(
         &self,
         span: Span<'_>,
-        visit: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Key<'_>, &Entry) -> ControlFlow<()>,
     ) {
         let _ = self.tree.walk(
             span.from,
             span.bound(),
             Pass::DeadSubtrees,
             &mut |leaf, range| {
-                for entry in leaf.entries()[range].iter().filter(|entry| entry.is_live()) {
-                    visit(entry)?;
+                let live = range.filter(|at| leaf.entries()[*at].is_live());
+                for at in live {
+                    visit(leaf.key(at), &leaf.entries()[at])?;
                 }
                 ControlFlow::Continue(())
             },

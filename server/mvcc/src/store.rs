@@ -190,14 +190,17 @@ impl Store {
                 from: &from,
                 to: To::End,
             };
-            self.shared().index.read().visit_live(span, &mut |entry| {
-                met.push((entry.key.clone(), entry.lease));
-                if met.len() < LEASED_PER_LOCK {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            });
+            self.shared()
+                .index
+                .read()
+                .visit_live(span, &mut |key, entry| {
+                    met.push((key.to_boxed(), entry.lease));
+                    if met.len() < LEASED_PER_LOCK {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
+                });
             for (key, lease) in met.iter().filter(|(_, lease)| *lease != 0) {
                 visit(key, *lease);
             }

@@ -256,8 +256,8 @@ impl Txn<'_> {
                 from: &from,
                 ..span
             };
-            shared.index.read().visit_live(rest, &mut |entry| {
-                keys.push(entry.key.clone());
+            shared.index.read().visit_live(rest, &mut |key, _| {
+                keys.push(key.to_boxed());
                 if keys.len() < DELETED_PER_LOCK {
                     ControlFlow::Continue(())
                 } else {
@@ -362,10 +362,11 @@ impl Txn<'_> {
         let shared = &*self.writer.shared;
         let mut scan = Scan::new(Span::decode(key, end), self.revision(), Direction::Up);
         let mut broken = ControlFlow::Continue(());
+        let mut key = Vec::new();
         while !scan.is_done() && broken.is_continue() {
             scan.step(shared, usize::MAX, &mut |found| {
                 broken = visit(Visited {
-                    key: &found.entry.key,
+                    key: found.key.read_into(&mut key),
                     meta: Meta::of(found.version, found.entry.lease),
                     value: found.value,
                     shared,

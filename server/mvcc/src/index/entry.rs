@@ -1,6 +1,6 @@
-//! A key of the index: its newest version, and those that it superseded since the last compaction.
+//! What the index knows of a key: its newest version, and those that it superseded since the last compaction.
 //!
-//! Must not know the engine, locks or transactions.
+//! Must not know the key itself, the engine, locks or transactions.
 
 use std::sync::Arc;
 
@@ -45,10 +45,9 @@ impl Version {
     }
 }
 
-/// A key with its versions. Its size counts: there may be tens of millions.
+/// The versions of a key. Its size counts: there may be tens of millions.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) key: Box<[u8]>,
     /// The encoded key-value of `current`: a cache, never of a deletion.
     pub(crate) value: Option<Arc<[u8]>>,
     /// What `current` superseded and compaction has not removed.

@@ -3,7 +3,7 @@
 //! Promises: get, put and count in O(log n); metadata per key of constant size. Must not know the engine or locks.
 
 mod entry;
-mod heads;
+mod keys;
 mod node;
 mod older;
 mod tree;
@@ -12,7 +12,7 @@ mod tree_tests;
 mod write;
 
 pub(crate) use entry::{Entry, Version};
-pub(crate) use heads::head_of;
+pub(crate) use keys::{Key, head_of};
 pub(crate) use node::Leaf;
 pub(crate) use older::Older;
 pub(crate) use tree::{Pass, Tree};

@@ -1,4 +1,4 @@
-//! The nodes of the tree: leaves with up to 64 entries, inner nodes with up to 64 children.
+//! The nodes of the tree: leaves with up to 64 keys and their entries, inner nodes with up to 64 children.
 //!
 //! Promises: each knows how to find, insert, split and join; a leaf tells live entries from deleted ones by one
 //! bit each; a node knows since when none of its keys has come or gone. Must not know versions beyond that.
@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::index::entry::Entry;
-use crate::index::heads::{HEADS, Heads, shared_prefix};
+use crate::index::keys::{KEYS, Key, Keys, separator};
 
 /// Entries in a leaf: as many as a word has bits.
-pub(crate) const LEAF: usize = HEADS;
+pub(crate) const LEAF: usize = KEYS;
 /// Children of an inner node; there may be one more while it is being split.
-pub(crate) const FAN: usize = HEADS;
+pub(crate) const FAN: usize = KEYS;
 /// Neighbours are joined when together they are no fuller than this.
 const JOINED: usize = 48;
+/// Bytes of a leaf's keys: where they are more, a leaf has fewer of them, so that putting one in moves little.
+pub(crate) const LEAF_BYTES: usize = 32 << 10;
 
 /// A subtree.
 #[derive(Debug)]
@@ -28,10 +30,10 @@ pub(crate) enum Node {
 /// The right half of a node that was split, and the smallest key that may be in it.
 pub(crate) type Split = Option<(Box<[u8]>, Node)>;
 
-/// Entries sorted by key.
+/// Keys and their entries, in the order of the keys.
 #[derive(Debug, Default)]
 pub(crate) struct Leaf {
-    heads: Heads,
+    keys: Keys,
     entries: Vec<Entry>,
     /// Bit i: entry i exists now, it is not a deletion.
     live: u64,
@@ -39,14 +41,15 @@ pub(crate) struct Leaf {
     turned: i64,
     /// Bit i: the cached value of entry i was read since the sweep was last here. Readers set it.
     touched: AtomicU64,
+    /// Where the key behind the one that was put in last would go.
+    next: usize,
 }
 
 /// Subtrees sorted by key.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    heads: Heads,
-    /// `separators[i]` is above all keys of child i and not above any of child i + 1.
-    separators: Vec<Box<[u8]>>,
+    /// The i-th is above all keys of child i and not above any of child i + 1.
+    separators: Keys,
     pub(crate) children: Vec<Node>,
     /// Live entries below each child.
     pub(crate) live: Vec<u64>,
@@ -57,11 +60,12 @@ pub(crate) struct Inner {
 impl Clone for Leaf {
     fn clone(&self) -> Self {
         Self {
-            heads: self.heads.clone(),
+            keys: self.keys.clone(),
             entries: self.entries.clone(),
             live: self.live,
             turned: self.turned,
             touched: AtomicU64::new(self.touched.load(Relaxed)),
+            next: self.next,
         }
     }
 }
@@ -108,6 +112,14 @@ impl Node {
         }
     }
 
+    /// Bytes of its keys, each by itself.
+    fn key_bytes(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.keys.whole_bytes(),
+            Self::Inner(inner) => inner.separators.whole_bytes(),
+        }
+    }
+
     /// Whether there is no entry below.
     fn is_hollow(&self) -> bool {
         match self {
@@ -118,18 +130,26 @@ impl Node {
 }
 
 impl Leaf {
-    /// A leaf of sorted entries, at most [`LEAF`].
-    pub(crate) fn from_sorted(entries: Vec<Entry>) -> Self {
+    /// A leaf of sorted keys, at most [`LEAF`], and their entries.
+    pub(crate) fn from_sorted<'k>(
+        keys: impl DoubleEndedIterator<Item = Key<'k>> + ExactSizeIterator + Clone,
+        entries: Vec<Entry>,
+    ) -> Self {
         let mut leaf = Self {
+            keys: Keys::pack(keys),
             entries,
             ..Self::default()
         };
-        leaf.rebuild_heads();
         leaf.rebuild_turned();
         for (at, entry) in leaf.entries.iter().enumerate() {
             leaf.live |= u64::from(entry.is_live()) << at;
         }
         leaf
+    }
+
+    /// The key at `at`.
+    pub(crate) fn key(&self, at: usize) -> Key<'_> {
+        self.keys.get(at)
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -142,7 +162,7 @@ impl Leaf {
     }
 
     pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        self.heads.search(key, |at| &self.entries[at].key)
+        self.keys.search(key)
     }
 
     /// The bits of the live entries with `from <= index < to`.
@@ -183,50 +203,57 @@ impl Leaf {
     }
 
     /// Inserts, splitting when full.
-    pub(crate) fn insert(&mut self, at: usize, entry: Entry) -> Split {
+    pub(crate) fn insert(&mut self, at: usize, key: &[u8], entry: Entry) -> Split {
         if self.entries.len() < LEAF {
-            self.insert_here(at, entry);
-            return None;
+            self.insert_here(at, key, entry);
+            let is_heavy = self.keys.rest_bytes() > LEAF_BYTES && self.entries.len() > 1;
+            return is_heavy.then(|| {
+                let right = self.split_off(self.entries.len() / 2);
+                self.split(right)
+            });
         }
-        // Keys that arrive in order leave full leaves behind them.
-        let middle = if at == LEAF { LEAF } else { LEAF / 2 };
+        // Keys that arrive in order leave full leaves behind them, at the end of the tree and elsewhere.
+        let in_order = at == LEAF || at == self.next && at >= LEAF / 2;
+        let middle = if in_order { at } else { LEAF / 2 };
         let mut right = self.split_off(middle);
         if at >= middle {
-            right.insert_here(at - middle, entry);
+            right.insert_here(at - middle, key, entry);
         } else {
-            self.insert_here(at, entry);
+            self.insert_here(at, key, entry);
         }
-        let left_last = &self.entries[self.entries.len() - 1].key;
-        let separator = separator(left_last, &right.entries[0].key);
-        Some((separator, Node::Leaf(Arc::new(right))))
+        Some(self.split(right))
+    }
+
+    fn split(&self, right: Self) -> (Box<[u8]>, Node) {
+        let separator = separator(self.key(self.entries.len() - 1), right.key(0));
+        (separator, Node::Leaf(Arc::new(right)))
     }
 
     pub(crate) fn remove(&mut self, at: usize) -> Entry {
-        self.heads.remove(at);
+        self.keys.remove(at);
         self.live = close_bit(self.live, at);
         let touched = self.touched.get_mut();
         *touched = close_bit(*touched, at);
         self.entries.remove(at)
     }
 
-    fn insert_here(&mut self, at: usize, entry: Entry) {
+    fn insert_here(&mut self, at: usize, key: &[u8], entry: Entry) {
         self.live = open_bit(self.live, at, entry.is_live());
         self.turned = self.turned.max(entry.current.turned());
         let touched = self.touched.get_mut();
         *touched = open_bit(*touched, at, false);
-        let kept = self.heads.insert(at, &entry.key);
+        self.keys.insert(at, key);
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(8);
         }
         self.entries.insert(at, entry);
-        if !kept {
-            self.rebuild_heads();
-        }
+        self.next = at + 1;
     }
 
     fn split_off(&mut self, at: usize) -> Self {
         let touched = self.touched.get_mut();
         let mut right = Self {
+            keys: self.keys.split_off(at),
             entries: Vec::with_capacity((self.entries.len() - at + 8).min(LEAF)),
             live: if at < LEAF { self.live >> at } else { 0 },
             touched: AtomicU64::new(if at < LEAF { *touched >> at } else { 0 }),
@@ -237,17 +264,10 @@ impl Leaf {
         right.entries.extend(self.entries.drain(at..));
         if !right.entries.is_empty() {
             self.entries.shrink_to(at + 8);
-            self.rebuild_heads();
             self.rebuild_turned();
-            right.rebuild_heads();
             right.rebuild_turned();
         }
         right
-    }
-
-    fn rebuild_heads(&mut self) {
-        self.heads
-            .rebuild(self.entries.iter().map(|entry| &entry.key[..]));
     }
 
     fn rebuild_turned(&mut self) {
@@ -261,39 +281,36 @@ impl Leaf {
         self.turned = self.turned.max(right.turned);
         let touched = *right.touched.get_mut();
         *self.touched.get_mut() |= touched << at;
+        self.keys.append(right.keys.iter());
         self.entries.append(&mut right.entries);
-        self.rebuild_heads();
     }
 }
 
 impl Inner {
-    /// An inner node over two or more subtrees; `separators` is one shorter than `children`.
-    pub(crate) fn new(separators: Vec<Box<[u8]>>, children: Vec<Node>) -> Self {
+    /// An inner node over one or more subtrees; there is one separator less than there are children.
+    pub(crate) fn new(separators: Keys, children: Vec<Node>) -> Self {
         debug_assert_eq!(separators.len() + 1, children.len());
         let live = children.iter().map(Node::live).collect();
         let turned = children.iter().map(Node::turned).collect();
-        let mut inner = Self {
-            heads: Heads::default(),
+        Self {
             separators,
             children,
             live,
             turned,
-        };
-        inner.rebuild_heads();
-        inner
+        }
     }
 
     /// The child that holds `key`, if any does.
     pub(crate) fn child_of(&self, key: &[u8]) -> usize {
-        match self.heads.search(key, |at| &self.separators[at]) {
+        match self.separators.search(key) {
             Ok(at) => at + 1,
             Err(at) => at,
         }
     }
 
     /// The smallest key that the child to the right of `child` may have.
-    pub(crate) fn right_fence(&self, child: usize) -> Option<&[u8]> {
-        self.separators.get(child).map(|key| &key[..])
+    pub(crate) fn right_fence(&self, child: usize) -> Option<Key<'_>> {
+        (child < self.separators.len()).then(|| self.separators.get(child))
     }
 
     /// Takes in the right half of a child that was split, splitting when full.
@@ -307,13 +324,9 @@ impl Inner {
         self.live[child] -= right_live;
         self.turned[child] = self.children[child].turned();
         self.turned.insert(child + 1, right.turned());
-        let kept = self.heads.insert(child, &separator);
-        self.separators.insert(child, separator);
         self.children.insert(child + 1, right);
         self.live.insert(child + 1, right_live);
-        if !kept {
-            self.rebuild_heads();
-        }
+        self.separators.insert(child, &separator);
         if self.children.len() <= FAN {
             return None;
         }
@@ -324,40 +337,44 @@ impl Inner {
             FAN / 2
         };
         let right_separators = self.separators.split_off(middle + 1);
-        let up = self.separators.pop().expect("a full node has separators");
+        let up = self.separators.get(middle).to_boxed();
+        self.separators.remove(middle);
         let right = Self::new(right_separators, self.children.split_off(middle + 1));
         self.live.truncate(middle + 1);
         self.turned.truncate(middle + 1);
-        self.rebuild_heads();
         Some((up, Node::Inner(Box::new(right))))
     }
 
     /// After a removal below `child`: drops it when empty, joins it with a neighbour when both are small.
     pub(crate) fn tidy(&mut self, child: usize) {
-        if self.children[child].is_hollow() && self.children.len() > 1 {
+        if self.children.len() == 1 {
+            return;
+        }
+        if self.children[child].is_hollow() {
             self.children.remove(child);
             self.live.remove(child);
             self.turned.remove(child);
             let at = child.min(self.separators.len() - 1);
             self.separators.remove(at);
-            self.heads.remove(at);
             return;
         }
         let left = child.saturating_sub(1);
-        for left in left..=child {
-            if left + 1 < self.children.len()
-                && self.children[left].len() + self.children[left + 1].len() <= JOINED
-            {
-                self.join(left);
-                return;
-            }
+        let last = child.min(self.children.len() - 2);
+        if let Some(left) = (left..=last).find(|left| self.may_join(*left)) {
+            self.join(left);
         }
+    }
+
+    /// Whether a child and its right neighbour are small enough to be one.
+    fn may_join(&self, left: usize) -> bool {
+        let (left, right) = (&self.children[left], &self.children[left + 1]);
+        left.len() + right.len() <= JOINED && left.key_bytes() + right.key_bytes() <= LEAF_BYTES
     }
 
     fn join(&mut self, left: usize) {
         let right = self.children.remove(left + 1);
-        let separator = self.separators.remove(left);
-        self.heads.remove(left);
+        let separator = self.separators.get(left).to_boxed();
+        self.separators.remove(left);
         self.live[left] += self.live.remove(left + 1);
         self.turned[left] = self.turned[left].max(self.turned.remove(left + 1));
         match (&mut self.children[left], right) {
@@ -365,24 +382,15 @@ impl Inner {
                 Arc::make_mut(leaf).absorb(Arc::unwrap_or_clone(right));
             }
             (Node::Inner(inner), Node::Inner(mut right)) => {
-                inner.separators.push(separator);
-                inner.separators.append(&mut right.separators);
+                let separator = std::iter::once(Key::from(&separator[..]));
+                inner
+                    .separators
+                    .append(separator.chain(right.separators.iter()));
                 inner.children.append(&mut right.children);
                 inner.live.append(&mut right.live);
                 inner.turned.append(&mut right.turned);
-                inner.rebuild_heads();
             }
             _ => unreachable!("children of one node are of one height"),
         }
     }
-
-    fn rebuild_heads(&mut self) {
-        self.heads
-            .rebuild(self.separators.iter().map(|key| &key[..]));
-    }
-}
-
-/// The shortest key above `left` and not above `right`.
-pub(crate) fn separator(left: &[u8], right: &[u8]) -> Box<[u8]> {
-    right[..(shared_prefix(left, right) + 1).min(right.len())].into()
 }

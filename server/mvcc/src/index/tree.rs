@@ -7,7 +7,8 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use crate::index::entry::Entry;
-use crate::index::node::{FAN, Inner, Leaf, Node, Split, separator};
+use crate::index::keys::{Key, Keys, separator};
+use crate::index::node::{FAN, Inner, LEAF_BYTES, Leaf, Node, Split};
 
 /// Entries in a leaf that is built in bulk: a few places are left for keys to come.
 const BULK_LEAF: usize = 60;
@@ -42,21 +43,29 @@ impl Default for Tree {
 
 impl Tree {
     /// Builds the tree bottom-up from entries in ascending order of their keys.
-    pub(crate) fn from_sorted(entries: impl IntoIterator<Item = Entry>) -> Self {
+    pub(crate) fn from_sorted<'k>(entries: impl IntoIterator<Item = (&'k [u8], Entry)>) -> Self {
         let mut nodes: Vec<Node> = Vec::new();
         let mut separators: Vec<Box<[u8]>> = Vec::new();
         let mut entries = entries.into_iter().peekable();
-        let mut last_key: Box<[u8]> = Box::default();
-        while let Some(first) = entries.peek() {
-            if !nodes.is_empty() {
-                separators.push(separator(&last_key, &first.key));
+        let mut last: Option<Key<'_>> = None;
+        while let Some((first, _)) = entries.peek() {
+            let first = Key::from(*first);
+            separators.extend(last.map(|last| separator(last, first)));
+            let (mut keys, mut leaf) =
+                (Vec::with_capacity(BULK_LEAF), Vec::with_capacity(BULK_LEAF));
+            let mut bytes = 0;
+            while leaf.len() < BULK_LEAF
+                && let Some((key, entry)) = entries.next_if(|(key, _)| {
+                    bytes += key.len();
+                    keys.is_empty() || bytes <= LEAF_BYTES
+                })
+            {
+                keys.push(Key::from(key));
+                leaf.push(entry);
             }
-            let mut leaf = Vec::with_capacity(BULK_LEAF);
-            leaf.extend(entries.by_ref().take(BULK_LEAF));
-            if let (Some(last), Some(_)) = (leaf.last(), entries.peek()) {
-                last_key.clone_from(&last.key);
-            }
-            nodes.push(Node::Leaf(Arc::new(Leaf::from_sorted(leaf))));
+            last = keys.last().copied();
+            let leaf = Leaf::from_sorted(keys.iter().copied(), leaf);
+            nodes.push(Node::Leaf(Arc::new(leaf)));
         }
         while nodes.len() > 1 {
             (nodes, separators) = next_level(nodes, separators);
@@ -126,7 +135,7 @@ impl Tree {
                 Node::Inner(inner) => {
                     let child = inner.child_of(key);
                     if let Some(right) = inner.right_fence(child) {
-                        fence = Some(right.into());
+                        fence = Some(right.to_boxed());
                     }
                     node = &mut inner.children[child];
                 }
@@ -139,7 +148,8 @@ impl Tree {
     pub(crate) fn edit(&mut self, key: &[u8], edit: &mut Edit<'_>) {
         if let Some((separator, right)) = edit_below(&mut self.root, key, edit).split {
             let left = std::mem::take(self).root;
-            self.root = Node::Inner(Box::new(Inner::new(vec![separator], vec![left, right])));
+            let separator = Keys::pack(std::iter::once(Key::from(&separator[..])));
+            self.root = Node::Inner(Box::new(Inner::new(separator, vec![left, right])));
         }
     }
 
@@ -211,7 +221,8 @@ fn next_level(nodes: Vec<Node>, separators: Vec<Box<[u8]>>) -> (Vec<Node>, Vec<B
     let mut separators = separators.into_iter();
     while nodes.peek().is_some() {
         let children: Vec<_> = nodes.by_ref().take(FAN).collect();
-        let inside = separators.by_ref().take(children.len() - 1).collect();
+        let inside: Vec<_> = separators.by_ref().take(children.len() - 1).collect();
+        let inside = Keys::pack(inside.iter().map(|key| Key::from(&key[..])));
         parents.push(Node::Inner(Box::new(Inner::new(inside, children))));
         between.extend(separators.next());
     }
@@ -244,7 +255,7 @@ fn edit_below(node: &mut Node, key: &[u8], edit: &mut Edit<'_>) -> Edited {
                 let entry = edit(None);
                 let live = entry.as_ref().map_or(0, |entry| i64::from(entry.is_live()));
                 let turned = entry.as_ref().map_or(0, |entry| entry.current.turned());
-                let split = entry.and_then(|entry| Arc::make_mut(leaf).insert(at, entry));
+                let split = entry.and_then(|entry| Arc::make_mut(leaf).insert(at, key, entry));
                 Edited {
                     live,
                     turned,
@@ -308,18 +319,18 @@ fn walk_below(
 ) -> ControlFlow<Ended> {
     match node {
         Node::Leaf(leaf) => {
-            let entries = leaf.entries();
+            let entries = leaf.entries().len();
             let start = from.map_or(0, |key| leaf.search(key).unwrap_or_else(|at| at));
-            let end = match (to, entries.last()) {
-                (Some(to), Some(last)) if *last.key >= *to => {
+            let end = match to {
+                Some(to) if entries > 0 && !leaf.key(entries - 1).is_below(to) => {
                     leaf.search(to).unwrap_or_else(|at| at)
                 }
-                _ => entries.len(),
+                _ => entries,
             };
             if start < end {
                 visit(leaf, start..end).map_break(|()| Ended::Visitor)?;
             }
-            if end < entries.len() {
+            if end < entries {
                 return ControlFlow::Break(Ended::Range);
             }
         }
@@ -328,7 +339,7 @@ fn walk_below(
             for child in first..inner.children.len() {
                 if child > first
                     && let (Some(to), Some(fence)) = (to, inner.right_fence(child - 1))
-                    && fence >= to
+                    && !fence.is_below(to)
                 {
                     return ControlFlow::Break(Ended::Range);
                 }
@@ -358,13 +369,16 @@ fn count_below(
     for child in first..inner.children.len() {
         if child > first
             && let (Some(to), Some(fence)) = (to, inner.right_fence(child - 1))
-            && fence >= to
+            && !fence.is_below(to)
         {
             return ControlFlow::Break(Ended::Range);
         }
         let from = from.filter(|_| child == first);
-        let ends_inside =
-            to.is_none_or(|to| inner.right_fence(child).is_some_and(|fence| fence <= to));
+        let ends_inside = to.is_none_or(|to| {
+            inner
+                .right_fence(child)
+                .is_some_and(|fence| !fence.is_above(to))
+        });
         if from.is_none() && ends_inside && inner.turned[child] <= at {
             *counted += inner.live[child];
             continue;
@@ -397,7 +411,11 @@ fn walk_back_below(
         Node::Inner(inner) => {
             let last = to.map_or(inner.children.len() - 1, |key| inner.child_of(key));
             for child in (0..=last).rev() {
-                if child < last && inner.right_fence(child).is_some_and(|fence| fence <= from) {
+                if child < last
+                    && inner
+                        .right_fence(child)
+                        .is_some_and(|fence| !fence.is_above(from))
+                {
                     return ControlFlow::Break(Ended::Range);
                 }
                 if pass == Pass::DeadSubtrees && inner.live[child] == 0 {

@@ -17,9 +17,8 @@ fn version(number: i64, live: bool) -> Version {
     }
 }
 
-fn entry(key: &[u8], number: i64, live: bool) -> Entry {
+fn entry(number: i64, live: bool) -> Entry {
     Entry {
-        key: key.into(),
         value: None,
         older: None,
         current: version(number, live),
@@ -33,16 +32,17 @@ fn set(tree: &mut Tree, key: &[u8], number: i64, live: bool) {
             entry.current = version(number, live);
             None
         }
-        None => Some(entry(key, number, live)),
+        None => Some(entry(number, live)),
     });
 }
 
 fn keys(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>, i64)> {
     let mut keys = Vec::new();
     let _ = tree.walk(from, to, pass, &mut |leaf, range| {
-        for entry in &leaf.entries()[range] {
+        for at in range {
+            let entry = &leaf.entries()[at];
             if pass == Pass::Nothing || entry.is_live() {
-                keys.push((entry.key.to_vec(), entry.current.main));
+                keys.push((leaf.key(at).to_vec(), entry.current.main));
             }
         }
         ControlFlow::Continue(())
@@ -53,9 +53,10 @@ fn keys(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>
 fn keys_back(tree: &Tree, from: &[u8], to: Option<&[u8]>, pass: Pass) -> Vec<(Vec<u8>, i64)> {
     let mut keys = Vec::new();
     let _ = tree.walk_back(from, to, pass, &mut |leaf, range| {
-        for entry in leaf.entries()[range].iter().rev() {
+        for at in range.rev() {
+            let entry = &leaf.entries()[at];
             if pass == Pass::Nothing || entry.is_live() {
-                keys.push((entry.key.to_vec(), entry.current.main));
+                keys.push((leaf.key(at).to_vec(), entry.current.main));
             }
         }
         ControlFlow::Continue(())
@@ -81,6 +82,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         (0..2000u16).prop_map(|number| format!("/registry/pods/{number:05}").into_bytes()),
         proptest::collection::vec(prop_oneof![Just(0u8), Just(b'a'), Just(255u8)], 0..6),
+        (0..60u8).prop_map(|number| [vec![number % 3; 9000], vec![number]].concat()),
     ]
 }
 
@@ -130,7 +132,7 @@ proptest! {
                     prop_assert_eq!(removed, model.remove(&run_key(at)).is_some());
                 },
                 Step::Rebuild => {
-                    tree = Tree::from_sorted(model.iter().map(|(key, (number, live))| entry(key, *number, *live)));
+                    tree = Tree::from_sorted(model.iter().map(|(key, (number, live))| (&key[..], entry(*number, *live))));
                 }
             }
             prop_assert_eq!(tree.live(), model.values().filter(|(_, live)| *live).count() as u64);
@@ -203,7 +205,7 @@ fn write(tree: &mut Tree, key: &[u8], main: i64, live: bool) {
         }
         None => live.then(|| Entry {
             current: version(None),
-            ..entry(key, main, live)
+            ..entry(main, live)
         }),
     });
 }

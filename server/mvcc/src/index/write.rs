@@ -76,7 +76,6 @@ impl Index {
                     None
                 }
                 None => Some(Entry {
-                    key: key.into(),
                     value: cached,
                     older: None,
                     current: version,

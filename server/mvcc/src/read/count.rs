@@ -46,7 +46,7 @@ impl Shared {
             let mut next = None;
             let mut take = |leaf: &Arc<Leaf>, range: Range<usize>| {
                 if leaves.len() == LEAVES_PER_LOCK {
-                    next = Some(leaf.entries()[range.start].key.to_vec());
+                    next = Some(leaf.key(range.start).to_vec());
                     return ControlFlow::Break(());
                 }
                 leaves.push((Arc::clone(leaf), range));

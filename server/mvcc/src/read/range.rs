@@ -119,6 +119,7 @@ pub(crate) struct Sink<'q> {
     pub(crate) more: bool,
     holes: Vec<Hole>,
     scratch: Vec<u8>,
+    key: Vec<u8>,
 }
 
 /// A place in the answer whose key-value has to be fetched.
@@ -140,6 +141,7 @@ impl<'q> Sink<'q> {
             more: false,
             holes: Vec::new(),
             scratch: Vec::new(),
+            key: Vec::new(),
         }
     }
 
@@ -177,7 +179,7 @@ impl<'q> Sink<'q> {
         if self.query.keys_only {
             self.scratch.clear();
             let kv = KeyValue {
-                key: &found.entry.key,
+                key: found.key.read_into(&mut self.key),
                 create_revision: version.create,
                 mod_revision: version.main,
                 version: version.version,

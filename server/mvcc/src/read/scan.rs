@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use crate::Error;
-use crate::index::{Entry, Leaf, Pass, Version};
+use crate::index::{Entry, Key, Leaf, Pass, Version};
 use crate::pins::Pin;
 use crate::read::span::Span;
 use crate::shared::{Index, Shared};
@@ -20,6 +20,7 @@ const STEP_BYTES: usize = 64 << 10;
 
 /// A key that existed at the revision of the scan.
 pub(crate) struct Found<'a> {
+    pub(crate) key: Key<'a>,
     pub(crate) entry: &'a Entry,
     pub(crate) version: &'a Version,
     /// The encoded key-value, if the index has it.
@@ -185,8 +186,8 @@ impl<'k> Scan<'k> {
             && let Some((leaf, range)) = self.leaves.last()
         {
             self.resume = Some(match self.direction {
-                Direction::Up => after(&leaf.entries()[range.end - 1].key),
-                Direction::Down => leaf.entries()[range.start].key.to_vec(),
+                Direction::Up => after(leaf.key(range.end - 1)),
+                Direction::Down => leaf.key(range.start).to_vec(),
             });
         }
         Ok(())
@@ -208,7 +209,7 @@ impl<'k> Scan<'k> {
                 } as usize;
                 bits &= !(1 << at);
                 if bytes == 0 {
-                    let key = &leaf.entries()[at].key;
+                    let key = leaf.key(at);
                     self.resume = Some(match self.direction {
                         Direction::Up => key.to_vec(),
                         Direction::Down => after(key),
@@ -238,6 +239,7 @@ impl<'k> Scan<'k> {
             leaf.touch(at);
         }
         visit(Found {
+            key: leaf.key(at),
             entry,
             version,
             value,
@@ -246,9 +248,9 @@ impl<'k> Scan<'k> {
 }
 
 /// The key that follows `key` at once.
-fn after(key: &[u8]) -> Vec<u8> {
+fn after(key: Key<'_>) -> Vec<u8> {
     let mut after = Vec::with_capacity(key.len() + 1);
-    after.extend_from_slice(key);
+    key.read_into(&mut after);
     after.push(0);
     after
 }

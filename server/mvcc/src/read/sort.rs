@@ -107,18 +107,14 @@ impl<'q> Hits<'q> {
             create: version.create,
             version: version.version,
             key: if self.keys_only {
-                found.entry.key.clone()
+                found.key.to_boxed()
             } else {
                 Box::default()
             },
             kv: found.value.filter(|_| !self.keys_only).cloned(),
         });
         self.matched += 1;
-        Next::Go(if self.keys_only {
-            found.entry.key.len()
-        } else {
-            0
-        })
+        Next::Go(if self.keys_only { found.key.len() } else { 0 })
     }
 
     fn fetch_values(&mut self, shared: &Shared, scan: &Scan<'_>) -> Result<(), Error> {
