@@ -309,7 +309,7 @@ impl Bench<'_> {
 
 const LIST_KEYS: u64 = 100_000;
 /// At any scale: fewer would measure the first ones.
-const PAGES: u64 = 1_000;
+const PAGES: u64 = 4_000;
 const NEWEST: Page = Page {
     skip: 0,
     limit: 1_000,
@@ -355,6 +355,7 @@ fn million(bench: &mut Bench<'_>) -> Result<Sample> {
         "server_cpu",
         (bench.cluster.cpu_seconds()? - before) * 1e6 / count as f64,
     );
+    sample.set("fdatasyncs", bench.cluster.fsyncs() as f64);
     sample.set(
         "memory_mib",
         bench.cluster.peak_memory_bytes()? as f64 / f64::from(1 << 20),

@@ -138,14 +138,14 @@ fn measure(
             };
             let mut sample = (load.run)(&mut bench)
                 .with_context(|| format!("{} on {}", load.name, target.name()))?;
-            sample.set("fdatasyncs", cluster.fsyncs() as f64);
+            // A load that restarts the members has looked before.
             let mib = f64::from(1 << 20);
-            for (name, bytes) in [
-                ("memory_mib", cluster.peak_memory_bytes()?),
-                ("disk_mib", cluster.disk_bytes()),
+            for (name, value) in [
+                ("fdatasyncs", cluster.fsyncs() as f64),
+                ("memory_mib", cluster.peak_memory_bytes()? as f64 / mib),
+                ("disk_mib", cluster.disk_bytes() as f64 / mib),
             ] {
-                let figure = sample.figures.entry(name.to_owned());
-                figure.or_insert(bytes as f64 / mib);
+                sample.figures.entry(name.to_owned()).or_insert(value);
             }
             let command_line = cluster.command_line();
             measurement.commands.insert(target, command_line);

@@ -6,6 +6,7 @@
 //! This module must not know methods or pages.
 
 mod connection;
+mod gather;
 mod io;
 mod requests;
 

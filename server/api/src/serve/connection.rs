@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::gather::gather;
 use super::io::Socket;
 use super::requests::{Event, Requests};
 use super::{Connections, TlsSource, Traffic};
@@ -103,9 +104,14 @@ impl Connection {
             Event::Kill
         });
         let builder = builder(&self.options, requests.clone());
+        let (stream, sender) = gather(stream);
         let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = requests
-            .run(connection, |connection| connection.graceful_shutdown())
+            .run(
+                connection,
+                |connection| connection.graceful_shutdown(),
+                |context| sender.poll_send(context),
+            )
             .await;
         if let Some(Err(error)) = ended {
             tracing::debug!(remote_addr = remote, error, "client connection ended");

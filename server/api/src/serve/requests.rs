@@ -6,7 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -48,11 +48,12 @@ impl Requests {
     }
 
     /// Runs `connection`, which hands its requests to this executor, together with them. Calls `stop` at
-    /// [`Event::Stop`]; gives nothing when it was killed.
+    /// [`Event::Stop`], and `rest` when there is nothing to do for now; gives nothing when it was killed.
     pub(super) async fn run<C: Future>(
         self,
         mut connection: Pin<&mut C>,
         stop: impl Fn(Pin<&mut C>),
+        rest: impl Fn(&mut Context<'_>),
     ) -> Option<C::Output> {
         let mut running = FuturesUnordered::new();
         let together = poll_fn(move |context| {
@@ -71,6 +72,7 @@ impl Requests {
                     }
                 }
                 if !happened {
+                    rest(context);
                     return Poll::Pending;
                 }
             }

@@ -1,0 +1,218 @@
+//! A byte stream whose large writes gather until its task has nothing more to write.
+//!
+//! HTTP/2 cuts a long answer into frames of 16 KiB and writes, and flushes, each by itself: a system call, a segment and a
+//! client that is woken up for each. Here they go out together, at most [`ROOM`] bytes at a time. Small writes pass.
+//! Promises: what was written is sent as soon as the task calls [`Sender::poll_send`], which it must before it rests; memory
+//! is held only meanwhile.
+
+use std::io::{IoSlice, Result};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that wait at most.
+const ROOM: usize = 64 << 10;
+/// Writes that are smaller pass when nothing waits.
+const LARGE: usize = 8 << 10;
+
+struct Gathered<S> {
+    stream: S,
+    waiting: Vec<u8>,
+    /// How much of what waits has been sent.
+    sent: usize,
+}
+
+/// The stream.
+pub(super) struct Gather<S>(Arc<Mutex<Gathered<S>>>);
+
+/// Sends what waits.
+pub(super) struct Sender<S>(Arc<Mutex<Gathered<S>>>);
+
+/// Makes both ends of it.
+pub(super) fn gather<S>(stream: S) -> (Gather<S>, Sender<S>) {
+    let gathered = Arc::new(Mutex::new(Gathered {
+        stream,
+        waiting: Vec::new(),
+        sent: 0,
+    }));
+    (Gather(gathered.clone()), Sender(gathered))
+}
+
+impl<S: AsyncWrite + Unpin> Sender<S> {
+    /// Sends what waits, as far as the stream takes it; wakes the task when it takes more. A failure is told to the next who
+    /// reads or writes.
+    pub(super) fn poll_send(&self, context: &mut Context<'_>) {
+        let _ = self.0.lock().poll_send(context);
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Gathered<S> {
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        while self.sent < self.waiting.len() {
+            let stream = Pin::new(&mut self.stream);
+            let sent = match ready!(stream.poll_write(context, &self.waiting[self.sent..])) {
+                Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+                sent => sent,
+            };
+            match sent {
+                Ok(sent) => self.sent += sent,
+                Err(error) => {
+                    self.forget();
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        self.forget();
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn forget(&mut self) {
+        (self.waiting, self.sent) = (Vec::new(), 0);
+    }
+
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        if self.waiting.len() + bytes > ROOM {
+            ready!(self.poll_send(context))?;
+        }
+        if self.waiting.is_empty() && !(LARGE..=ROOM).contains(&bytes) {
+            return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        }
+        if self.waiting.is_empty() {
+            self.waiting.reserve_exact(ROOM);
+        }
+        for slice in slices {
+            self.waiting.extend_from_slice(slice);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        Pin::new(&mut self.0.lock().stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
+        self.0.lock().poll_write(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        self.0.lock().poll_write(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// What waits goes on waiting, for the sender.
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut gathered = self.0.lock();
+        if gathered.waiting.is_empty() {
+            return Pin::new(&mut gathered.stream).poll_flush(context);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut gathered = self.0.lock();
+        ready!(gathered.poll_send(context))?;
+        Pin::new(&mut gathered.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    async fn send(sender: &Sender<DuplexStream>) {
+        poll_fn(|context| {
+            sender.poll_send(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// What can be read without waiting.
+    async fn arrived(client: &mut DuplexStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while client.read_buf(&mut bytes).now_or_never().is_some() {}
+        bytes
+    }
+
+    #[tokio::test]
+    async fn large_writes_go_out_together_when_the_task_rests() {
+        let (server, mut client) = duplex(1 << 20);
+        let (mut stream, sender) = gather(server);
+        stream.write_all(b"small").await.expect("written");
+        assert_eq!(arrived(&mut client).await, b"small");
+        for frame in [1_u8, 2, 3] {
+            stream.write_all(&[frame; LARGE]).await.expect("written");
+            stream.flush().await.expect("flushed");
+        }
+        stream.write_all(b"end").await.expect("written");
+        assert!(arrived(&mut client).await.is_empty());
+        send(&sender).await;
+        let expected = [&[1; LARGE][..], &[2; LARGE], &[3; LARGE], b"end"].concat();
+        assert_eq!(arrived(&mut client).await, expected);
+        stream.write_all(b"small").await.expect("written");
+        assert_eq!(arrived(&mut client).await, b"small");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_makes_the_writer_wait() {
+        let (server, mut client) = duplex(1000);
+        let (mut stream, sender) = gather(server);
+        let all = vec![7; 3 * ROOM];
+        let mut written = 0;
+        while let Some(more) = stream.write(&all[written..][..LARGE]).now_or_never() {
+            written += more.expect("written");
+            send(&sender).await;
+        }
+        assert!((LARGE..=ROOM).contains(&written), "{written} bytes wait");
+        let reading = tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).await.map(|_| bytes)
+        });
+        stream.write_all(&all[written..]).await.expect("written");
+        stream.shutdown().await.expect("what waited is sent first");
+        drop((stream, sender));
+        assert_eq!(reading.await.expect("read").expect("read"), all);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_to_who_writes_next() {
+        let (server, client) = duplex(1000);
+        let (mut stream, sender) = gather(server);
+        stream.write_all(&[7; LARGE]).await.expect("waits");
+        drop(client);
+        send(&sender).await;
+        assert!(stream.write_all(b"more").await.is_err());
+    }
+}
