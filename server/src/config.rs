@@ -102,6 +102,8 @@ pub struct Raft {
     pub election: Duration,
     /// --pre-vote.
     pub pre_vote: bool,
+    /// --initial-election-tick-advance.
+    pub early_election: bool,
     /// --raft-read-timeout, at least 5s.
     pub read_timeout: Duration,
     /// --raft-write-timeout, at least 5s.

@@ -184,6 +184,7 @@ fn node_options(config: &Config, folder: &DataDirectory) -> anyhow::Result<Optio
         heartbeat: config.raft.heartbeat,
         election: config.raft.election,
         pre_vote: config.raft.pre_vote,
+        early_election: config.raft.early_election,
         log_retention_bytes: config.data.log_retention_bytes,
         fsync: config.data.fsync,
         peer_silence: config.raft.read_timeout,

@@ -67,6 +67,8 @@ pub struct Options {
     pub election: Duration,
     /// Ask before an election (etcd: --pre-vote).
     pub pre_vote: bool,
+    /// After a start, stand as soon as it is clear that nobody leads (etcd: --initial-election-tick-advance).
+    pub early_election: bool,
     /// Bytes of log kept for followers that are behind.
     pub log_retention_bytes: u64,
     /// Wait for the disk before anything is acknowledged (etcd: false with --unsafe-no-fsync).

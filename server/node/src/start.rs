@@ -220,6 +220,7 @@ fn raft_options(options: &Options, view: View, leases: TimedLeases) -> metastore
         peer_silence: options.peer_silence,
         slow_apply: options.slow_apply,
         pre_vote: options.pre_vote,
+        early_election: options.early_election,
         connect: options.connect.clone(),
         identity: Arc::new(Facts {
             engine: options.engine.name(),

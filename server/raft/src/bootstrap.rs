@@ -1,4 +1,4 @@
-//! How a blank member begins: it founds the cluster, or waits for the log of one that runs.
+//! How a member begins: a blank one founds the cluster, or waits for the log of one that runs; another one goes on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use metastore_proto::peerpb::{HelloRequest, HelloResponse};
 use tokio::runtime::Handle;
 
 use crate::error::StartError;
+use crate::first_election;
 use crate::group::Group;
 use crate::peers::stranger;
 use crate::raft::Options;
@@ -14,7 +15,7 @@ use crate::raft::Options;
 /// How long another member may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A blank member founds the cluster, unless it finds it running.
+/// A blank member founds the cluster, unless it finds it running; one with a log sees to a leader.
 ///
 /// Members that start together must not all stand for election at once, so they take turns by rank.
 pub(crate) async fn run(
@@ -23,9 +24,18 @@ pub(crate) async fn run(
     options: &Options,
 ) -> Result<(), StartError> {
     let initialized = group.raft.is_initialized().await;
-    if initialized.map_err(|error| StartError::Other(error.to_string()))?
-        || options.initial_members.is_empty()
-    {
+    if initialized.map_err(|error| StartError::Other(error.to_string()))? {
+        if options.early_election {
+            runtime.spawn(first_election::run(
+                group.clone(),
+                options.cluster_id,
+                options.election,
+                options.heartbeat,
+            ));
+        }
+        return Ok(());
+    }
+    if options.initial_members.is_empty() {
         return Ok(());
     }
     if find_running_cluster(options).await? {

@@ -88,8 +88,8 @@ impl Group {
 
     /// Publishes who leads, as far as this member can tell.
     ///
-    /// openraft remembers a leader until a newer one is voted for; a leader that has not been heard
-    /// for an election timeout, or one that cannot reach a quorum for as long, is none.
+    /// openraft remembers a leader until a newer one is voted for, even over a restart; a leader that has not been heard
+    /// yet, or not for an election timeout, or one that cannot reach a quorum for as long, is none.
     pub(crate) fn refresh_leadership(&self) {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -105,7 +105,7 @@ impl Group {
             if voters > 1 && lost {
                 leader = 0;
             }
-        } else if self.shared.leader_silence() > limit {
+        } else if !self.shared.has_heard_leader() || self.shared.leader_silence() > limit {
             leader = 0;
         }
         let membership = metrics.membership_config.membership();

@@ -10,6 +10,7 @@ mod answers;
 mod bootstrap;
 mod connection;
 mod error;
+mod first_election;
 mod flush;
 mod group;
 mod leases;

@@ -67,6 +67,8 @@ pub struct Options {
     pub fsync: bool,
     /// Refuse leader-disrupting elections by asking first.
     pub pre_vote: bool,
+    /// After a start, stand as soon as it is clear that nobody leads (etcd: --initial-election-tick-advance).
+    pub early_election: bool,
     /// Opens streams to other members.
     pub connect: Connect,
     /// Silence after which a connection to another member is given up (etcd: --raft-read-timeout).

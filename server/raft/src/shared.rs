@@ -98,6 +98,11 @@ impl Shared {
         self.leader_heard.now();
     }
 
+    /// Whether an append or heartbeat of a leader has arrived since the start.
+    pub(crate) fn has_heard_leader(&self) -> bool {
+        self.leader_heard.at_ms.load(Ordering::Relaxed) != 0
+    }
+
     /// Time since an append or heartbeat of a leader arrived.
     pub(crate) fn leader_silence(&self) -> Duration {
         self.leader_heard.silence()
@@ -108,7 +113,7 @@ impl Shared {
     }
 }
 
-/// When the leader was last heard, in milliseconds since the start.
+/// When the leader was last heard, in milliseconds since the start; 0 when it was not.
 struct LeaderHeard {
     start: Instant,
     at_ms: AtomicU64,
@@ -125,8 +130,8 @@ impl Default for LeaderHeard {
 
 impl LeaderHeard {
     fn now(&self) {
-        self.at_ms
-            .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let at = self.start.elapsed().as_millis() as u64;
+        self.at_ms.store(at.max(1), Ordering::Relaxed);
     }
 
     fn silence(&self) -> Duration {

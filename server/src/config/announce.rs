@@ -39,6 +39,7 @@ impl Config {
             .with("force-new-cluster", self.cluster.force_new)
             .with("heartbeat-interval", text(self.raft.heartbeat))
             .with("election-timeout", text(self.raft.election))
+            .with("initial-election-tick-advance", self.raft.early_election)
             .with("pre-vote", self.raft.pre_vote)
             .with("initial-advertise-peer-urls", texts(&self.advertise.peer))
             .with("listen-peer-urls", texts(peer))

@@ -123,6 +123,7 @@ fn raft(values: &Values, advertise: &Advertise, notes: &mut Vec<Note>) -> Raft {
         heartbeat: Duration::from_millis(heartbeat),
         election: Duration::from_millis(heartbeat * ticks),
         pre_vote: values.bool("pre-vote"),
+        early_election: values.bool("initial-election-tick-advance"),
         read_timeout: timeout("raft-read-timeout"),
         write_timeout: timeout("raft-write-timeout"),
         local_address: values

@@ -44,6 +44,7 @@ const PROOFS: &[Proof] = &[
     ("initial-cluster-state", FLAGS, "a_member_joins_only_a_cluster_that_there_is_and_ignores_that_where_it_has_data"),
     ("initial-cluster-token", FLAGS, "the_ids_follow_the_peer_urls_and_the_token"),
     ("advertise-client-urls", FLAGS, "a_member_tells_the_name_and_the_client_urls_of_its_flags"),
+    ("initial-election-tick-advance", "server/tests/flags/cluster.rs", "a_cluster_that_starts_again_waits_for_an_election_only_without_the_advance"),
     ("pre-vote", "server/tests/flags/cluster.rs", "a_follower_that_is_cut_off_raises_its_term_only_without_pre_vote"),
     ("auto-compaction-retention", FLAGS, "history_is_compacted_automatically_after_the_retention"),
     ("auto-compaction-mode", FLAGS, "in_mode_revision_the_retention_is_a_number_of_revisions"),

@@ -88,7 +88,7 @@ pub const FLAGS: &[Flag] = {
         flag(Member, "snapshot-count", UINT64, "10000", Config, RETAINED_BY_BYTES, "Committed entries after which etcd takes a snapshot."),
         flag(Member, "heartbeat-interval", UINT, "100", Config, Effective, "Milliseconds between two heartbeats of the leader."),
         flag(Member, "election-timeout", UINT, "1000", Config, Effective, "Milliseconds of silence after which a follower stands for election; at least five heartbeats, at most 50000."),
-        flag(Member, "initial-election-tick-advance", Kind::Bool, "true", Config, NoEffect("the first election is staggered by rank, not by ticks"), "Whether to shorten the wait for the first election after a start."),
+        flag(Member, "initial-election-tick-advance", Kind::Bool, "true", Config, Effective, "After a start, stand for election as soon as a quorum answers and none of it knows a leader, instead of after an election timeout."),
         flag(Member, "listen-peer-urls", URLS, "http://localhost:2380", ConfigJson, Effective, "URLs to listen on for other members."),
         flag(Member, "listen-client-urls", URLS, "http://localhost:2379", ConfigJson, Effective, "URLs to listen on for clients: gRPC, and HTTP unless --listen-client-http-urls is set."),
         flag(Member, "listen-client-http-urls", URLS, "", ConfigJson, Effective, "URLs to listen on for clients that speak HTTP only; takes HTTP away from --listen-client-urls."),

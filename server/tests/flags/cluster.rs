@@ -95,3 +95,38 @@ fn a_request_waits_for_two_elections_and_five_seconds() -> Result<()> {
         Ok(())
     })
 }
+
+/// How long a cluster that starts again has no leader.
+async fn leaderless_after_a_restart(flag: &str) -> Result<Duration> {
+    let spec = Spec::new(Target::MetaStore(Engine::Memory), 3).with_flags([
+        "--heartbeat-interval=100",
+        "--election-timeout=4000",
+        flag,
+    ]);
+    let mut cluster = Cluster::start(&spec).await?;
+    cluster.leader().await?;
+    for index in 0..3 {
+        cluster.member(index).kill()?;
+    }
+    let since = Instant::now();
+    for index in 0..3 {
+        cluster.member(index).launch()?;
+    }
+    // Members are ready when they have a leader.
+    for index in 0..3 {
+        cluster.member(index).ready().await?;
+    }
+    Ok(since.elapsed())
+}
+
+#[test]
+fn a_cluster_that_starts_again_waits_for_an_election_only_without_the_advance() -> Result<()> {
+    run(async {
+        let timeout = Duration::from_secs(4);
+        let advanced = leaderless_after_a_restart("--initial-election-tick-advance=true").await?;
+        ensure!(advanced < timeout, "advanced: {advanced:?}");
+        let waited = leaderless_after_a_restart("--initial-election-tick-advance=false").await?;
+        ensure!(waited >= timeout, "not advanced: {waited:?}");
+        Ok(())
+    })
+}

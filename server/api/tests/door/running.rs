@@ -107,6 +107,7 @@ fn node_options(directory: &std::path::Path) -> metastore_node::Options {
         heartbeat: Duration::from_millis(20),
         election: Duration::from_millis(200),
         pre_vote: true,
+        early_election: true,
         log_retention_bytes: 1 << 30,
         fsync: true,
         peer_silence: Duration::from_secs(5),
