@@ -12,6 +12,8 @@ use std::ops::Range;
 
 /// The most keys that a node has.
 pub(crate) const KEYS: usize = 64;
+/// What keys that were removed may leave unused, beside as much as the others take.
+const SPARE_BYTES: usize = 1 << 10;
 
 /// Sorted keys, each once; at most [`KEYS`], and less than 4 GiB of them.
 #[derive(Debug, Clone)]
@@ -56,8 +58,8 @@ impl Keys {
             return packed;
         };
         let mut shared = shared_prefix(first, last);
-        if shared == first.len() {
-            // One key, or keys that extend the first: leave something to tell them apart by.
+        if keys.len() == 1 {
+            // Leave something to tell the next key from it by.
             shared = shared.saturating_sub(8);
         }
         let rests: usize = keys.clone().map(|key| key.len() - shared).sum();
@@ -78,14 +80,9 @@ impl Keys {
         self.len
     }
 
-    /// Bytes that move when a key is put in at the start, at most.
-    pub(crate) fn rest_bytes(&self) -> usize {
-        self.bytes.len() - self.shared
-    }
-
-    /// Bytes of all keys as they would be by themselves.
+    /// Bytes of all keys as they would be by themselves: at most so many move when one is put in.
     pub(crate) fn whole_bytes(&self) -> usize {
-        self.rest_bytes() + self.shared * self.len
+        self.bytes.len() - self.shared + self.shared * self.len
     }
 
     /// The key at `at`, which must be there.
@@ -180,6 +177,9 @@ impl Keys {
         let range = self.start(at)..self.ends[at] as usize;
         let gone = range.len() as u32;
         self.bytes.drain(range);
+        if self.bytes.capacity() > 2 * self.bytes.len() + SPARE_BYTES {
+            self.bytes.shrink_to(self.bytes.len() + SPARE_BYTES);
+        }
         self.heads.copy_within(at + 1..self.len, at);
         self.ends.copy_within(at + 1..self.len, at);
         self.len -= 1;

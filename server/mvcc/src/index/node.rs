@@ -15,8 +15,10 @@ pub(crate) const LEAF: usize = KEYS;
 pub(crate) const FAN: usize = KEYS;
 /// Neighbours are joined when together they are no fuller than this.
 const JOINED: usize = 48;
-/// Bytes of a leaf's keys: where they are more, a leaf has fewer of them, so that putting one in moves little.
-pub(crate) const LEAF_BYTES: usize = 32 << 10;
+/// Bytes of a node's keys, each by itself: where they are more, a node has fewer of them, so that putting one in moves little.
+pub(crate) const NODE_BYTES: usize = 32 << 10;
+/// As [`JOINED`], in bytes of keys.
+const JOINED_BYTES: usize = 24 << 10;
 
 /// A subtree.
 #[derive(Debug)]
@@ -206,17 +208,18 @@ impl Leaf {
     pub(crate) fn insert(&mut self, at: usize, key: &[u8], entry: Entry) -> Split {
         if self.entries.len() < LEAF {
             self.insert_here(at, key, entry);
-            let is_heavy = self.keys.rest_bytes() > LEAF_BYTES && self.entries.len() > 1;
+            let is_heavy = self.keys.whole_bytes() > NODE_BYTES && self.entries.len() > 1;
             return is_heavy.then(|| {
                 let right = self.split_off(self.entries.len() / 2);
                 self.split(right)
             });
         }
-        // Keys that arrive in order leave full leaves behind them, at the end of the tree and elsewhere.
+        // Keys that arrive in order leave full leaves behind them, at the end of the tree and elsewhere: what lies behind
+        // them goes, and they go on here.
         let in_order = at == LEAF || at == self.next && at >= LEAF / 2;
         let middle = if in_order { at } else { LEAF / 2 };
         let mut right = self.split_off(middle);
-        if at >= middle {
+        if at > middle || at == LEAF {
             right.insert_here(at - middle, key, entry);
         } else {
             self.insert_here(at, key, entry);
@@ -327,14 +330,14 @@ impl Inner {
         self.children.insert(child + 1, right);
         self.live.insert(child + 1, right_live);
         self.separators.insert(child, &separator);
-        if self.children.len() <= FAN {
+        let is_heavy = self.separators.whole_bytes() > NODE_BYTES && self.children.len() > 3;
+        if self.children.len() <= FAN && !is_heavy {
             return None;
         }
         // As in a leaf: in-order arrival leaves full nodes.
-        let middle = if child + 2 == self.children.len() {
-            FAN - 1
-        } else {
-            FAN / 2
+        let middle = match self.children.len() {
+            all if child + 2 == all => all - 2,
+            all => (all - 1) / 2,
         };
         let right_separators = self.separators.split_off(middle + 1);
         let up = self.separators.get(middle).to_boxed();
@@ -368,7 +371,7 @@ impl Inner {
     /// Whether a child and its right neighbour are small enough to be one.
     fn may_join(&self, left: usize) -> bool {
         let (left, right) = (&self.children[left], &self.children[left + 1]);
-        left.len() + right.len() <= JOINED && left.key_bytes() + right.key_bytes() <= LEAF_BYTES
+        left.len() + right.len() <= JOINED && left.key_bytes() + right.key_bytes() <= JOINED_BYTES
     }
 
     fn join(&mut self, left: usize) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::index::entry::Entry;
 use crate::index::keys::{Key, Keys, separator};
-use crate::index::node::{FAN, Inner, LEAF_BYTES, Leaf, Node, Split};
+use crate::index::node::{FAN, Inner, Leaf, NODE_BYTES, Node, Split};
 
 /// Entries in a leaf that is built in bulk: a few places are left for keys to come.
 const BULK_LEAF: usize = 60;
@@ -57,7 +57,7 @@ impl Tree {
             while leaf.len() < BULK_LEAF
                 && let Some((key, entry)) = entries.next_if(|(key, _)| {
                     bytes += key.len();
-                    keys.is_empty() || bytes <= LEAF_BYTES
+                    keys.is_empty() || bytes <= NODE_BYTES
                 })
             {
                 keys.push(Key::from(key));

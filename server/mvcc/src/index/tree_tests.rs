@@ -169,18 +169,57 @@ proptest! {
     }
 }
 
+/// The keys of each leaf, and their bytes.
+fn leaves(tree: &Tree, from: &[u8], to: Option<&[u8]>) -> Vec<(usize, usize)> {
+    let mut leaves = Vec::new();
+    let _ = tree.walk(from, to, Pass::Nothing, &mut |leaf, range| {
+        let bytes = range.clone().map(|at| leaf.key(at).len()).sum();
+        leaves.push((range.len(), bytes));
+        ControlFlow::Continue(())
+    });
+    leaves
+}
+
 #[test]
 fn keys_in_order_leave_full_leaves() {
     let mut tree = Tree::default();
     for number in 0..64_000u32 {
         set(&mut tree, &number.to_be_bytes(), 1, true);
     }
-    let mut leaves = 0;
-    let _ = tree.walk(b"", None, Pass::Nothing, &mut |_, _| {
-        leaves += 1;
-        ControlFlow::Continue(())
-    });
-    assert_eq!(leaves, 1000);
+    assert_eq!(leaves(&tree, b"", None).len(), 1000);
+}
+
+#[test]
+fn keys_in_order_at_many_places_leave_full_leaves_too() {
+    let mut tree = Tree::default();
+    for number in 0..2_000u32 {
+        for namespace in 0..20 {
+            let key = format!("/registry/pods/namespace-{namespace:02}/pod-{number:05}");
+            set(&mut tree, key.as_bytes(), 1, true);
+        }
+    }
+    let leaves = leaves(&tree, b"", None).len();
+    assert!(leaves <= 40_000 / 64 * 11 / 10, "{leaves} leaves");
+}
+
+#[test]
+fn a_leaf_of_long_keys_has_few_of_them() {
+    let mut tree = Tree::default();
+    for number in 0..3_000u32 {
+        let number = number * 7919 % 3_000;
+        let key = [&[b'k'; 5_000][..], &number.to_be_bytes()].concat();
+        set(&mut tree, &key, 1, true);
+    }
+    set(&mut tree, &[b'a'; 1_000_000], 1, true);
+    set(&mut tree, b"b", 1, true);
+    let leaves = leaves(&tree, b"", None);
+    assert_eq!(leaves.iter().map(|(keys, _)| keys).sum::<usize>(), 3_002);
+    for (keys, bytes) in leaves {
+        assert!(
+            keys == 1 || bytes <= 33 << 10,
+            "{keys} keys of {bytes} bytes"
+        );
+    }
 }
 
 /// Writes or deletes as a transaction does, with the version that was there kept.
