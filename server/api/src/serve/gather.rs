@@ -3,9 +3,9 @@
 //! HTTP/2 cuts a long answer into frames of 16 KiB and writes, and flushes, each by itself: a system call, a segment and a
 //! client that is woken up for each. Here they go out together, at most [`ROOM`] bytes at a time. Small writes pass.
 //! Promises: what was written is sent as soon as the task calls [`Sender::poll_send`], which it must before it rests; memory
-//! is held only meanwhile.
+//! is held only meanwhile; bytes that could not be sent are an error to who reads or writes next. Must not know what the bytes mean.
 
-use std::io::{IoSlice, Result};
+use std::io::{Error, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,8 +13,10 @@ use std::task::{Context, Poll, ready};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that wait at most.
-const ROOM: usize = 64 << 10;
+/// The largest frame that h2 writes unless a client asks for larger ones, with its head.
+const FRAME: usize = 9 + (16 << 10);
+/// Bytes that wait at most: four such frames, and some small ones.
+const ROOM: usize = 4 * FRAME + (2 << 10);
 /// Writes that are smaller pass when nothing waits.
 const LARGE: usize = 8 << 10;
 
@@ -23,6 +25,8 @@ struct Gathered<S> {
     waiting: Vec<u8>,
     /// How much of what waits has been sent.
     sent: usize,
+    /// Why what waited is lost, until it is told.
+    failed: Option<Error>,
 }
 
 /// The stream.
@@ -37,19 +41,29 @@ pub(super) fn gather<S>(stream: S) -> (Gather<S>, Sender<S>) {
         stream,
         waiting: Vec::new(),
         sent: 0,
+        failed: None,
     }));
     (Gather(gathered.clone()), Sender(gathered))
 }
 
 impl<S: AsyncWrite + Unpin> Sender<S> {
-    /// Sends what waits, as far as the stream takes it; wakes the task when it takes more. A failure is told to the next who
-    /// reads or writes.
+    /// Sends what waits, as far as the stream takes it; wakes the task when it takes more, and when it failed, which is
+    /// told to the next who reads or writes.
     pub(super) fn poll_send(&self, context: &mut Context<'_>) {
-        let _ = self.0.lock().poll_send(context);
+        let mut gathered = self.0.lock();
+        if let Poll::Ready(Err(error)) = gathered.poll_send(context) {
+            gathered.failed = Some(error);
+            context.waker().wake_by_ref();
+        }
     }
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
+    /// The failure that has not been told yet.
+    fn check(&mut self) -> Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         while self.sent < self.waiting.len() {
             let stream = Pin::new(&mut self.stream);
@@ -78,6 +92,7 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
+        self.check()?;
         let bytes = slices.iter().map(|slice| slice.len()).sum();
         if self.waiting.len() + bytes > ROOM {
             ready!(self.poll_send(context))?;
@@ -95,13 +110,15 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        Pin::new(&mut self.0.lock().stream).poll_read(context, buffer)
+        let mut gathered = self.0.lock();
+        gathered.check()?;
+        Pin::new(&mut gathered.stream).poll_read(context, buffer)
     }
 }
 
@@ -129,6 +146,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     /// What waits goes on waiting, for the sender.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let mut gathered = self.0.lock();
+        gathered.check()?;
         if gathered.waiting.is_empty() {
             return Pin::new(&mut gathered.stream).poll_flush(context);
         }
@@ -137,6 +155,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let mut gathered = self.0.lock();
+        gathered.check()?;
         ready!(gathered.poll_send(context))?;
         Pin::new(&mut gathered.stream).poll_shutdown(context)
     }
@@ -151,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    async fn send(sender: &Sender<DuplexStream>) {
+    async fn send<S: AsyncWrite + Unpin>(sender: &Sender<S>) {
         poll_fn(|context| {
             sender.poll_send(context);
             Poll::Ready(())
@@ -172,14 +191,15 @@ mod tests {
         let (mut stream, sender) = gather(server);
         stream.write_all(b"small").await.expect("written");
         assert_eq!(arrived(&mut client).await, b"small");
-        for frame in [1_u8, 2, 3] {
-            stream.write_all(&[frame; LARGE]).await.expect("written");
+        for frame in [1_u8, 2, 3, 4] {
+            stream.write_all(&[frame; FRAME]).await.expect("written");
             stream.flush().await.expect("flushed");
         }
         stream.write_all(b"end").await.expect("written");
         assert!(arrived(&mut client).await.is_empty());
         send(&sender).await;
-        let expected = [&[1; LARGE][..], &[2; LARGE], &[3; LARGE], b"end"].concat();
+        let frames = [[1; FRAME], [2; FRAME], [3; FRAME], [4; FRAME]];
+        let expected = [&frames.concat()[..], b"end"].concat();
         assert_eq!(arrived(&mut client).await, expected);
         stream.write_all(b"small").await.expect("written");
         assert_eq!(arrived(&mut client).await, b"small");
@@ -206,13 +226,56 @@ mod tests {
         assert_eq!(reading.await.expect("read").expect("read"), all);
     }
 
+    /// A stream that fails once and then takes everything.
+    #[derive(Default)]
+    struct Faulty {
+        has_failed: bool,
+    }
+
+    impl AsyncRead for Faulty {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Faulty {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<Result<usize>> {
+            if std::mem::replace(&mut self.has_failed, true) {
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            Poll::Ready(Err(std::io::ErrorKind::OutOfMemory.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
     #[tokio::test]
-    async fn a_failure_is_told_to_who_writes_next() {
-        let (server, client) = duplex(1000);
-        let (mut stream, sender) = gather(server);
-        stream.write_all(&[7; LARGE]).await.expect("waits");
-        drop(client);
-        send(&sender).await;
-        assert!(stream.write_all(b"more").await.is_err());
+    async fn lost_bytes_are_told_to_who_reads_or_writes_next() {
+        for reads in [true, false] {
+            let (mut stream, sender) = gather(Faulty::default());
+            stream.write_all(&[7; LARGE]).await.expect("waits");
+            send(&sender).await;
+            let told = if reads {
+                stream.read(&mut [0; 10]).await
+            } else {
+                stream.write(b"more").await
+            };
+            let kind = told.expect_err("bytes are missing").kind();
+            assert_eq!(kind, std::io::ErrorKind::OutOfMemory);
+        }
     }
 }
