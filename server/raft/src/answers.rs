@@ -53,11 +53,14 @@ impl Answers {
     ) -> impl Future<Output = Result<Appended, Refusal>> + Send + use<> {
         let group = self.group.clone();
         async move {
-            group.shared.hear_leader();
             let request = wire::from_append_request(read(question)?).map_err(|error| {
                 tracing::warn!(error = %error, "refused an append request");
                 refusal(Reason::Malformed, error)
             })?;
+            // One that was voted out may still believe that it leads.
+            if request.vote >= group.vote() {
+                group.shared.hear_leader();
+            }
             if has_no_room(&group, &request) {
                 return Err(refusal(Reason::NoRoom, NO_ROOM));
             }

@@ -1,9 +1,11 @@
 //! The first election after a start, without waiting for silence that nobody can break.
 //!
 //! A member that starts again cannot know whether somebody leads, so it waits an election timeout. When all members have
-//! started again nobody does, and none need wait: as soon as a quorum answers, one stands, the others by rank if it does
-//! not. They ask first whether they would win (pre-vote), so a leader that is there is not disturbed: its followers refuse.
-//! (etcd: advanceTicks of server/etcdserver/server.go.)
+//! started again nobody does, and none need wait: when a quorum answers and none of it knows a leader, one stands, the others
+//! by rank if it does not. It asks first whether it would win (pre-vote). (etcd: advanceTicks of
+//! server/etcdserver/server.go.)
+//! Promises: a leader that has a quorum is not disturbed, also when most of the others have just started, since it says so
+//! itself; an election by the clock is not put off. Must not know what a cluster is for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,32 +16,46 @@ use openraft::async_runtime::WatchReceiver;
 
 use crate::group::Group;
 
-/// How soon the others are asked again who is there.
-const AGAIN: Duration = Duration::from_millis(50);
-/// A member that has not answered by then is not there.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// A leader's next heartbeat is a turn away, and its connection may take another; who has not answered by then is not
+/// there.
+const TURNS_OF_A_LEADER: u32 = 2;
 
-/// Sees to it that somebody stands, for as long as it would take until somebody does anyway.
+/// Sees to it that somebody stands, for most of the time after which somebody does anyway. A `turn` is the time between a
+/// leader's heartbeats.
 pub(crate) async fn run(group: Arc<Group>, cluster_id: u64, timeout: Duration, turn: Duration) {
     let begin = Instant::now();
-    while begin.elapsed() < timeout {
+    let vote = group.vote();
+    let goes_on = || {
+        let is_early = begin.elapsed() < timeout * 3 / 4;
+        is_early && !group.shared.has_heard_leader() && !group.shared.is_stopped()
+    };
+    while goes_on() {
         let (rank, others) = voters(&group);
         let Some(rank) = rank.filter(|_| !others.is_empty()) else {
             return;
         };
-        let asked = others.iter().map(|id| answers(&group, cluster_id, *id));
-        let here = join_all(asked).await.into_iter().filter(|here| *here);
+        let patience = turn * TURNS_OF_A_LEADER;
+        let asked = others
+            .iter()
+            .map(|id| leads(&group, cluster_id, *id, patience));
+        let answers: Vec<bool> = join_all(asked).await.into_iter().flatten().collect();
+        if answers.contains(&true) {
+            return;
+        }
         // This member is one of the quorum.
-        if here.count() + 1 > others.len().div_ceil(2) {
-            tokio::time::sleep(turn * rank).await;
-            if !group.shared.has_heard_leader() && !group.shared.is_stopped() {
+        let is_quorum = answers.len() + 1 > others.len().div_ceil(2);
+        let turns = if is_quorum {
+            TURNS_OF_A_LEADER + rank
+        } else {
+            1
+        };
+        tokio::time::sleep(turn * turns).await;
+        if is_quorum {
+            // Whoever stood meanwhile has this member's vote, and another election would undo it.
+            if goes_on() && group.vote() == vote {
                 tracing::debug!("nobody leads, standing for election");
                 let _ = group.raft.trigger().elect(true).await;
             }
-            return;
-        }
-        tokio::time::sleep(AGAIN).await;
-        if group.shared.has_heard_leader() || group.shared.is_stopped() {
             return;
         }
     }
@@ -56,14 +72,13 @@ fn voters(group: &Group) -> (Option<u32>, Vec<u64>) {
     (place.and_then(|place| u32::try_from(place).ok()), voters)
 }
 
-async fn answers(group: &Group, cluster_id: u64, id: u64) -> bool {
-    let Some(mut link) = group.link(id) else {
-        return false;
-    };
+/// Whether a member knows a leader; none when it does not answer.
+async fn leads(group: &Group, cluster_id: u64, id: u64, patience: Duration) -> Option<bool> {
+    let mut link = group.link(id)?;
     let question = HelloRequest {
         cluster_id,
         member_id: group.shared.member_id,
     };
-    let asked = tokio::time::timeout(PATIENCE, link.calls.hello(question)).await;
-    matches!(asked, Ok(Ok(_)))
+    let asked = tokio::time::timeout(patience, link.calls.hello(question)).await;
+    Some(asked.ok()?.ok()?.into_inner().knows_leader)
 }

@@ -17,7 +17,7 @@ use crate::error::ReadError;
 use crate::peers::{Link, Peers};
 use crate::room::Room;
 use crate::shared::{Leadership, Shared};
-use crate::types::TypeConfig;
+use crate::types::{TypeConfig, Vote};
 
 /// openraft's handle for our types.
 pub(crate) type OpenRaft = openraft::Raft<TypeConfig, Adapter>;
@@ -72,6 +72,13 @@ impl Group {
     /// True when this member leads, as far as it can tell.
     pub(crate) fn leads(&self) -> bool {
         self.shared.leadership().leader == self.shared.member_id
+    }
+
+    /// What this member has voted for last.
+    pub(crate) fn vote(&self) -> Vote {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.vote
     }
 
     /// The index of the last entry that this member knows to be committed.

@@ -47,6 +47,7 @@ impl Peer for PeerService {
             engine: self.identity.engine().to_owned(),
             version: self.identity.version().to_owned(),
             asker_known: self.identity.has_published(asker),
+            knows_leader: self.group.shared.leadership().leader != 0,
         }))
     }
 
