@@ -10,7 +10,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 "$root/scripts/cargo.sh" build --locked --release --package metastore
 "$root/scripts/cargo.sh" build --locked --release --package metastore-load
 commit="$(git -C "$root" rev-parse --short=12 HEAD)"
-git -C "$root" diff --quiet HEAD -- . ':!docs' || commit="$commit, changed"
+[ -z "$(git -C "$root" status --porcelain -- . ':!docs')" ] || commit="$commit, changed"
 work="$(mktemp -d "${TMPDIR:-/tmp}/metastore-load.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 for members in ${MEMBERS:-1 3}; do
@@ -24,7 +24,7 @@ done
   for report in "$root"/docs/performance/load-*.md; do
     members="$(basename "$report" .md)"
     printf '\n## Members: %s\n\n' "${members#load-}"
-    cat "$report"
+    sed 's,](load-,](performance/load-,' "$report"
   done
 } >"$root/docs/performance.md"
 say "the report is in docs/performance.md"

@@ -9,6 +9,9 @@ use crate::cluster::Cluster;
 use crate::loads::Bench;
 use crate::sample::Sample;
 
+/// More entries than etcd keeps in its log for a member that is away.
+const LOG_ENTRIES: u64 = 10_000;
+
 /// Puts in a second.
 const STEADY: u64 = 500;
 
@@ -75,6 +78,8 @@ pub(crate) fn during_snapshot(bench: &mut Bench<'_>) -> Result<Sample> {
     bench
         .runtime
         .block_on(client::fill_at_once(&url, keys, 1024))?;
+    let entries = client::fill(&url, LOG_ENTRIES, 256);
+    bench.runtime.block_on(entries)?;
     let port = away.client_port();
     let sample = beside(
         bench,

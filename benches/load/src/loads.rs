@@ -96,13 +96,13 @@ pub(crate) const LOADS: &[Load] = &[
         ..ANY
     },
     Load {
-        name: "page of 1 000 out of 100 000 keys",
+        name: "page of 1 000 out of 100 000 keys, 100 clients",
         run: newest_page,
         goals: &[ratio_at_least("rate", 20.0)],
         ..ANY
     },
     Load {
-        name: "page 50 of that list, 100 000 writes old",
+        name: "page 50 of that list, 100 000 writes old, 100 clients",
         run: pinned_page,
         goals: &[ratio_at_least("rate", 5.0)],
         ..ANY
@@ -321,7 +321,7 @@ fn newest_page(bench: &mut Bench<'_>) -> Result<Sample> {
     bench
         .runtime
         .block_on(client::fill_at_once(&url, LIST_KEYS, 256))?;
-    bench.own(PAGES, page::read(&url, 10, PAGES, NEWEST))
+    bench.own(PAGES, page::read(&url, PAGES, NEWEST))
 }
 
 fn pinned_page(bench: &mut Bench<'_>) -> Result<Sample> {
@@ -335,7 +335,7 @@ fn pinned_page(bench: &mut Bench<'_>) -> Result<Sample> {
         revision: pinned,
         ..NEWEST
     };
-    bench.own(PAGES, page::read(&url, 10, PAGES, page))
+    bench.own(PAGES, page::read(&url, PAGES, page))
 }
 
 fn watchers(bench: &mut Bench<'_>) -> Result<Sample> {

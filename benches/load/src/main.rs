@@ -71,6 +71,9 @@ fn main() -> Result<()> {
     if arguments.unsafe_no_fsync {
         bail!("--unsafe-no-fsync is refused: a measurement without fsync says nothing");
     }
+    if arguments.target.is_some() && arguments.output.is_some() {
+        bail!("--output is for measurements of both targets");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -88,11 +91,11 @@ fn main() -> Result<()> {
         let measurement = measure(load, &arguments, &runtime)?;
         say(&report::rows(load.name, &measurement.samples));
         record.add(load.name, measurement)?;
+        if let Some(directory) = &arguments.output {
+            report::write(&record, directory, arguments.members)?;
+        }
     }
     say(&report::goals(&record));
-    if let Some(directory) = &arguments.output {
-        report::write(&record, directory, arguments.members)?;
-    }
     Ok(())
 }
 

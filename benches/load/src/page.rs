@@ -1,7 +1,7 @@
 //! Pages of a list, read over and over.
 //!
 //! The client leaves the answers as bytes, and counts the keys in them: what it spends on a page is spent on the machine
-//! that the servers share with it.
+//! that the servers share with it. Must not know which server answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,9 @@ use tonic::{Request, Status};
 use crate::client::{gather, key};
 use crate::sample::Sample;
 
+/// Room for a page, so that the client's buffer need not grow for each.
+const ANSWER_BYTES: usize = 512 << 10;
+
 /// Which page of the list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page {
@@ -32,8 +35,12 @@ pub(crate) struct Page {
     pub(crate) revision: i64,
 }
 
-/// Reads the page `total` times, by `clients` connections side by side.
-pub(crate) async fn read(url: &str, clients: usize, total: u64, page: Page) -> Result<Sample> {
+/// As many as of the other reads.
+const CLIENTS: usize = 100;
+const CONNECTIONS: usize = 10;
+
+/// Reads the page `total` times.
+pub(crate) async fn read(url: &str, total: u64, page: Page) -> Result<Sample> {
     let request = RangeRequest {
         key: key(page.skip * page.limit).into(),
         range_end: "/registry/pods0".into(),
@@ -43,13 +50,14 @@ pub(crate) async fn read(url: &str, clients: usize, total: u64, page: Page) -> R
     };
     let request = Bytes::from(request.encode_to_vec());
     let mut connections = Vec::new();
-    for _ in 0..clients {
+    for _ in 0..CONNECTIONS {
         connections.push(connect(url).await?);
     }
     let next = Arc::new(AtomicU64::new(0));
     let begin = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    for mut connection in connections {
+    for client in 0..CLIENTS {
+        let mut connection = connections[client % CONNECTIONS].clone();
         let (next, request) = (next.clone(), request.clone());
         tasks.spawn(async move {
             let mut latencies = Vec::new();
@@ -77,7 +85,8 @@ async fn range(connection: &mut Grpc<Channel>, request: Bytes) -> Result<Bytes, 
     let ready = connection.ready().await;
     ready.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::from_static("/etcdserverpb.KV/Range");
-    let answer = connection.unary(Request::new(request), path, BytesCodec);
+    let codec = BytesCodec { room: ANSWER_BYTES };
+    let answer = connection.unary(Request::new(request), path, codec);
     Ok(answer.await?.into_inner())
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn write(record: &Record, directory: &Path, members: usize) -> Result
         let title = format!("MetaStore / etcd: {name}, {members} member(s)");
         let file = format!("load-{members}-{name}.svg");
         fs::write(directory.join(&file), plot(&title, &ratios(record, name)))?;
-        let _ = write!(text, "\n![{title}](performance/{file})\n");
+        let _ = write!(text, "\n![{title}]({file})\n");
     }
     let _ = write!(text, "\n{HEAD}");
     for (load, measured) in measured(record) {
