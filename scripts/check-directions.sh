@@ -26,11 +26,13 @@ only_named_by() {
   done < <(find . -mindepth 2 \( -name '.?*' -o -name target \) -prune -o -name Cargo.toml -print | sed 's,^\./,,')
 }
 for room in metastore-engine metastore-mvcc metastore-state-machine; do must_not "$room" tokio tonic openraft; done
+must_not metastore-bbolt tokio tonic openraft
 must_not metastore-watch tonic openraft
 must_not metastore-mvcc metastore-state-machine metastore-raft
 must_not metastore-state-machine metastore-raft metastore-watch metastore-node
 must_not metastore-raft metastore-node metastore-api
 must_not metastore-node metastore-api
+must_not metastore-concurrency metastore metastore-api metastore-node metastore-proto
 only_named_by rocksdb server/engine
 only_named_by openraft server/raft
 [ "$failed" -eq 0 ] && echo "directions hold"

@@ -31,7 +31,7 @@ const PROOFS: &[Proof] = &[
     ("grpc-keepalive-interval", FLAGS, "a_silent_connection_is_asked_and_closed_after_the_times_set"),
     ("grpc-keepalive-timeout", FLAGS, "a_silent_connection_is_asked_and_closed_after_the_times_set"),
     ("socket-reuse-port", FLAGS, "a_port_may_be_shared_where_the_flag_says_so"),
-    ("raft-read-timeout", "server/raft/src/connection/tests.rs", "a_member_that_does_not_even_answer_a_ping_is_given_up_after_raft_read_timeout"),
+    ("raft-read-timeout", "server/tests/flags/cluster.rs", "a_silent_member_is_given_up_after_raft_read_timeout"),
     ("raft-write-timeout", "server/src/serve.rs", "what_another_member_does_not_take_is_given_up_after_the_time_set"),
     ("feature-gates", "server/src/serve.rs", "the_gates_decide_about_checkpoints_and_the_address_to_dial_from"),
     ("storage-engine", DISK, "a_data_folder_keeps_the_engine_it_was_made_with"),

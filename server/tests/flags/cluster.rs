@@ -100,7 +100,7 @@ fn a_request_waits_for_two_elections_and_five_seconds() -> Result<()> {
 async fn leaderless_after_a_restart(flag: &str) -> Result<Duration> {
     let spec = Spec::new(Target::MetaStore(Engine::Memory), 3).with_flags([
         "--heartbeat-interval=100",
-        "--election-timeout=4000",
+        "--election-timeout=10000",
         flag,
     ]);
     let mut cluster = Cluster::start(&spec).await?;
@@ -122,11 +122,43 @@ async fn leaderless_after_a_restart(flag: &str) -> Result<Duration> {
 #[test]
 fn a_cluster_that_starts_again_waits_for_an_election_only_without_the_advance() -> Result<()> {
     run(async {
-        let timeout = Duration::from_secs(4);
+        let timeout = Duration::from_secs(10);
         let advanced = leaderless_after_a_restart("--initial-election-tick-advance=true").await?;
         ensure!(advanced < timeout, "advanced: {advanced:?}");
         let waited = leaderless_after_a_restart("--initial-election-tick-advance=false").await?;
         ensure!(waited >= timeout, "not advanced: {waited:?}");
+        Ok(())
+    })
+}
+
+/// How long a leader keeps a connection to a member that does nothing any more.
+async fn patience_with_a_silent_member(flag: &str) -> Result<Duration> {
+    let spec =
+        Spec::new(Target::MetaStore(Engine::Memory), 3).with_flags(["--log-level=debug", flag]);
+    let mut cluster = Cluster::start(&spec).await?;
+    let leader = cluster.leader().await?;
+    cluster.member((leader + 1) % 3).pause()?;
+    let since = Instant::now();
+    let given_up = |line: &str| {
+        line.contains("a connection to a member has ended") && line.contains("timed out")
+    };
+    let leader = cluster.member(leader).process()?;
+    leader
+        .wait_for_line(given_up, Duration::from_secs(30))
+        .await?;
+    Ok(since.elapsed())
+}
+
+#[test]
+fn a_silent_member_is_given_up_after_raft_read_timeout() -> Result<()> {
+    run(async {
+        let (short, long) = tokio::join!(
+            patience_with_a_silent_member("--raft-read-timeout=5s"),
+            patience_with_a_silent_member("--raft-read-timeout=12s"),
+        );
+        let (short, long) = (short?.as_secs_f64(), long?.as_secs_f64());
+        ensure!((3.5..8.0).contains(&short), "5s: {short}");
+        ensure!((9.0..17.0).contains(&long), "12s: {long}");
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod disk;
+mod requests;
 mod tls;
 
 use anyhow::{Context, Result};

@@ -16,6 +16,8 @@ pub enum Victim {
     Leader,
     /// One that does not.
     Follower,
+    /// As many as the others can do without, the leader among them.
+    Minority,
     /// Every member at once.
     All,
 }
@@ -46,7 +48,14 @@ pub async fn kill(cluster: &mut Cluster, victim: Victim) -> Result<Vec<usize>> {
         Victim::All => (0..all).collect(),
         Victim::Leader => vec![leader(cluster).await?],
         Victim::Follower => vec![(leader(cluster).await? + 1) % all],
+        Victim::Minority => {
+            let leader = leader(cluster).await?;
+            (0..(all - 1) / 2)
+                .map(|next| (leader + next) % all)
+                .collect()
+        }
     };
+    ensure!(!victims.is_empty(), "{all} members have no {victim:?}");
     for index in &victims {
         ensure!(
             cluster.member(*index).kill()? == Ending::Signal(9),

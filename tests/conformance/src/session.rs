@@ -281,7 +281,7 @@ impl Session {
         let answer = self
             .grpc()
             .await?
-            .server_streaming(request, path(method), BytesCodec)
+            .server_streaming(request, path(method), BytesCodec::default())
             .await?;
         let mut stream = answer.into_inner();
         let mut parts = Vec::new();
@@ -374,7 +374,7 @@ impl Session {
             let answer = self
                 .grpc()
                 .await?
-                .server_streaming(Request::new(request), path(method), BytesCodec)
+                .server_streaming(Request::new(request), path(method), BytesCodec::default())
                 .await?;
             answer.into_inner().message().await
         };
@@ -453,7 +453,7 @@ impl Session {
             add_metadata(&mut request, self.metadata);
             self.grpc()
                 .await?
-                .unary(request, path(method), BytesCodec)
+                .unary(request, path(method), BytesCodec::default())
                 .await
                 .map(|answer| self.tampered_answer(method, answer.into_inner()))
         };
@@ -537,7 +537,7 @@ impl Session {
             let answer = session
                 .grpc()
                 .await?
-                .streaming(request, path(method), BytesCodec)
+                .streaming(request, path(method), BytesCodec::default())
                 .await?;
             Ok(answer.into_inner())
         })

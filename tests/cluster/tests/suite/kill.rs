@@ -89,6 +89,14 @@ async fn three_members_lose_nothing_whoever_is_killed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_members_lose_nothing_and_go_on_when_two_are_killed_at_once() -> Result<()> {
+    let victims = [Victim::Minority, Victim::All, Victim::Minority];
+    let all = victims.len();
+    kill_again_and_again(Engine::RocksDb, 5, &victims, |kills| kills == all).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: make soak"]
 async fn soak_kills_one_member() -> Result<()> {
     soak(1, &[Victim::All]).await

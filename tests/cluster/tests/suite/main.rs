@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod fsync;
 mod kill;
+mod leases;
 mod linearizable;
 mod maintenance;
 mod memory;

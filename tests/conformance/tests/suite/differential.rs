@@ -333,6 +333,10 @@ fn answering_the_rest() -> Vec<Bug> {
 fn bugs_seeded_on_purpose_are_caught() -> Result<()> {
     let coverage = Arc::new(Mutex::new(Coverage::default()));
     runtime()?.block_on(async {
+        // Without a bug there must be nothing to catch.
+        let own = seed()?.unwrap_or_else(rand::random);
+        let control = run(Target::Etcd, 1, own, 3 * STEPS, &coverage, None).await?;
+        require_equal(control, Target::Etcd, own)?;
         let mut missed = Vec::new();
         for bug in reading_and_writing()
             .into_iter()

@@ -4,6 +4,7 @@ mod abuse;
 mod checkpoint;
 mod cluster;
 mod compaction;
+mod concurrency;
 mod delete;
 mod differential;
 mod etcd_client;
