@@ -18,18 +18,31 @@ struct Client {
     stream: Stream,
     alarm: Arc<Alarm>,
     watches: BTreeMap<i64, Expected>,
+    /// How many have been created so far.
+    created: usize,
     /// How often it was woken when it last had nothing to tell; `None` when it may have something.
     asleep: Option<usize>,
-    /// The newest revisions at the unanswered requests for progress.
-    requested: Vec<i64>,
+    /// The unanswered requests for progress.
+    requested: Vec<Request>,
     /// Requests were made that may or may not be answered, since for a while there was no watch.
     forgotten: bool,
     told_progress: i64,
 }
 
+/// A request for progress.
+#[derive(Debug)]
+struct Request {
+    /// The newest revision then.
+    revision: i64,
+    /// How many watches had been created.
+    watches: usize,
+}
+
 /// What a watch is to get.
 #[derive(Debug)]
 struct Expected {
+    /// How many were created before it.
+    number: usize,
     subscription: Subscription,
     /// The first revision for it.
     from: i64,
@@ -118,6 +131,7 @@ impl Client {
             stream: hub.stream(options),
             alarm: Arc::default(),
             watches: BTreeMap::new(),
+            created: 0,
             asleep: None,
             requested: Vec::new(),
             forgotten: false,
@@ -150,6 +164,7 @@ impl Client {
                 assert_eq!(created.revision, newest);
                 assert!(id == 0 || id == created.watch_id);
                 let expected = Expected {
+                    number: self.created,
                     from: if start == 0 { newest + 1 } else { start },
                     start,
                     at: 0,
@@ -158,6 +173,7 @@ impl Client {
                     over: false,
                     subscription,
                 };
+                self.created += 1;
                 assert!(self.watches.insert(created.watch_id, expected).is_none());
             }
             Err(crate::CreateError::DuplicateId) => assert!(self.watches.contains_key(&id)),
@@ -176,19 +192,25 @@ impl Client {
         self.forget_requests();
     }
 
-    /// Without watches requests are not answered.
+    /// Without watches requests are not answered: nor is one when all watches that there were are over, since the stream
+    /// has known that before the client made new ones.
     fn forget_requests(&mut self) {
-        if self.watches.values().all(|watch| watch.over) {
-            self.forgotten |= !self.requested.is_empty();
-            self.requested.clear();
-        }
+        let open = self.watches.values().filter(|watch| !watch.over);
+        let oldest = open.map(|watch| watch.number).min();
+        let lives = |request: &Request| oldest.is_some_and(|oldest| oldest < request.watches);
+        let before = self.requested.len();
+        self.requested.retain(lives);
+        self.forgotten |= self.requested.len() < before;
     }
 
     fn request_progress(&mut self, newest: i64) {
         self.stream.request_progress();
         self.asleep = None;
         if self.watches.values().any(|watch| !watch.over) {
-            self.requested.push(newest);
+            self.requested.push(Request {
+                revision: newest,
+                watches: self.created,
+            });
         }
     }
 
@@ -242,10 +264,11 @@ impl Client {
             }
             Told::Progress(-1, revision) => {
                 let forgotten = std::mem::take(&mut self.forgotten).then_some(0);
-                let first = forgotten.or(self.requested.first().copied());
+                let first = forgotten.or(self.requested.first().map(|first| first.revision));
                 let first = first.expect("a progress that nobody asked for");
                 assert!(first <= revision && revision <= store.revision());
-                self.requested.retain(|requested| *requested > revision);
+                self.requested
+                    .retain(|requested| requested.revision > revision);
                 assert!(revision >= self.told_progress);
                 self.told_progress = revision;
                 for watch in self.watches.values_mut().filter(|watch| !watch.over) {
