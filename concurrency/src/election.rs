@@ -1,19 +1,15 @@
 //! An election: one session at a time leads, and says something to all.
 
-use std::time::Duration;
-
 use etcd_client::{Client, Compare, Error as ClientError, EventType, KeyValue, WatchOptions};
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::error::is_transient;
-use crate::place::{Place, oldest};
+use crate::error::{AGAIN, is_transient};
+use crate::place::{Place, oldest, wait_for};
 use crate::{Error, Session};
 
-/// Between two tries to reach a cluster that does not answer.
-const AGAIN: Duration = Duration::from_millis(100);
 /// What an observer may be behind.
 const OBSERVED: usize = 16;
 
@@ -159,7 +155,9 @@ impl Observer {
         let answer = kv.get(self.prefix.clone(), Some(oldest())).await?;
         let revision = answer.header().map_or(0, |header| header.revision());
         let Some(leader) = answer.kvs().first() else {
-            return self.wait_for_candidate(revision + 1).await;
+            let candidates = WatchOptions::new().with_prefix();
+            let candidates = candidates.with_start_revision(revision + 1);
+            return wait_for(&self.client, &self.prefix, candidates, EventType::Put).await;
         };
         self.tell(leader, told).await;
         let options = WatchOptions::new().with_start_revision(leader.mod_revision() + 1);
@@ -173,21 +171,6 @@ impl Observer {
                 }
             }
             if answer.canceled() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn wait_for_candidate(&self, revision: i64) -> Result<(), ClientError> {
-        let options = WatchOptions::new()
-            .with_prefix()
-            .with_start_revision(revision);
-        let mut watches = self.client.watch_client();
-        let mut watch = watches.watch(self.prefix.clone(), Some(options)).await?;
-        while let Some(answer) = watch.message().await? {
-            let stands = |event: &etcd_client::Event| event.event_type() == EventType::Put;
-            if answer.canceled() || answer.events().iter().any(stands) {
                 break;
             }
         }

@@ -1,5 +1,7 @@
 //! What can go wrong.
 
+use std::time::Duration;
+
 use etcd_client::Error as ClientError;
 use tonic::Code;
 
@@ -17,6 +19,9 @@ pub enum Error {
     #[error(transparent)]
     Client(#[from] ClientError),
 }
+
+/// Between two tries to reach a cluster that does not answer.
+pub(crate) const AGAIN: Duration = Duration::from_millis(100);
 
 /// Whether the same request may succeed in a moment, from another member or after an election.
 pub(crate) fn is_transient(error: &ClientError) -> bool {

@@ -4,19 +4,14 @@
 //! has what is queued for. Promises: a place that is dropped is given up, and goes with its lease at the latest; whoever waits
 //! watches the one before it only. Must not know what is queued for.
 
-use std::time::Duration;
-
 use etcd_client::{
     Client, Compare, CompareOp, Error as ClientError, EventType, GetOptions, GetResponse, KeyValue,
     PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse, WatchOptions,
 };
 use tokio::time::sleep;
 
-use crate::error::is_transient;
+use crate::error::{AGAIN, is_transient};
 use crate::{Error, Session};
-
-/// Between two tries to reach a cluster that does not answer.
-const AGAIN: Duration = Duration::from_millis(100);
 
 /// A place; dropped, it is given up in the background.
 #[derive(Debug)]
@@ -100,7 +95,9 @@ impl Place {
             let Some(predecessor) = asked.kvs().first() else {
                 break;
             };
-            let gone = wait_for_deletion(self.session.client(), predecessor.key(), revision + 1);
+            let options = WatchOptions::new().with_start_revision(revision + 1);
+            let client = self.session.client();
+            let gone = wait_for(client, predecessor.key(), options, EventType::Delete);
             match gone.await {
                 Ok(()) => {}
                 Err(error) if is_transient(&error) => sleep(AGAIN).await,
@@ -210,14 +207,18 @@ async fn give_up(client: Client, key: Vec<u8>, revision: i64) -> Result<(), Clie
     kv.txn(txn).await.map(drop)
 }
 
-/// Waits until a key is deleted at `revision` or later, or may have been.
-async fn wait_for_deletion(client: &Client, key: &[u8], revision: i64) -> Result<(), ClientError> {
-    let options = WatchOptions::new().with_start_revision(revision);
+/// Waits until an event of a kind is told, or one may have been missed: whoever waits looks again.
+pub(crate) async fn wait_for(
+    client: &Client,
+    key: &[u8],
+    options: WatchOptions,
+    kind: EventType,
+) -> Result<(), ClientError> {
     let mut watch = client.watch_client().watch(key, Some(options)).await?;
     while let Some(answer) = watch.message().await? {
-        let is_deleted = |event: &etcd_client::Event| event.event_type() == EventType::Delete;
-        // What a compaction has removed cannot be told: whoever waits looks again.
-        if answer.canceled() || answer.events().iter().any(is_deleted) {
+        let mut events = answer.events().iter();
+        // What a compaction has removed cannot be told.
+        if answer.canceled() || events.any(|event| event.event_type() == kind) {
             break;
         }
     }

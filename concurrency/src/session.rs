@@ -14,9 +14,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::Error;
+use crate::error::AGAIN;
 
-/// Between two tries to reach a cluster that does not answer.
-const AGAIN: Duration = Duration::from_millis(100);
 /// As Go's client.
 const RENEWALS_PER_TTL: u32 = 3;
 /// What the client says when the answer to its first renewal says that there is no such lease.
