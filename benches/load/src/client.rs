@@ -123,13 +123,16 @@ fn percentiles(mut latencies: Vec<f64>, elapsed: Duration) -> Sample {
 }
 
 /// The latencies of all tasks together.
-pub(crate) async fn gather(
-    mut tasks: tokio::task::JoinSet<Result<Vec<f64>, tonic::Status>>,
+pub(crate) async fn gather<E>(
+    mut tasks: tokio::task::JoinSet<Result<Vec<f64>, E>>,
     begin: Instant,
-) -> Result<Sample> {
+) -> Result<Sample>
+where
+    E: Into<anyhow::Error> + Send + 'static,
+{
     let mut all = Vec::new();
     while let Some(done) = tasks.join_next().await {
-        all.extend(done??);
+        all.extend(done?.map_err(Into::into)?);
     }
     Ok(percentiles(all, begin.elapsed()))
 }

@@ -309,7 +309,7 @@ impl Bench<'_> {
 
 const LIST_KEYS: u64 = 100_000;
 /// At any scale: fewer would measure the first ones.
-const PAGES: u64 = 4_000;
+const PAGES: u64 = 10_000;
 const NEWEST: Page = Page {
     skip: 0,
     limit: 1_000,

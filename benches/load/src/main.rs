@@ -5,6 +5,7 @@
 mod beside;
 mod client;
 mod cluster;
+mod elements;
 mod goal;
 mod loads;
 mod page;

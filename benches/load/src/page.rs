@@ -1,28 +1,25 @@
 //! Pages of a list, read over and over.
 //!
-//! The client leaves the answers as bytes, and counts the keys in them: what it spends on a page is spent on the machine
-//! that the servers share with it. Must not know which server answers.
+//! The client counts the keys of an answer as it goes by and keeps nothing of it: what it spends on a page is spent on the
+//! machine that the servers share with it. Must not know which server answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::Result;
-use bytes::Bytes;
-use metastore_harness::BytesCodec;
+use anyhow::{Context, Result, ensure};
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use metastore_proto::etcdserverpb::RangeRequest;
 use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tokio::net::TcpStream;
 
 use crate::client::{gather, key};
+use crate::elements::Elements;
 use crate::sample::Sample;
-
-/// Room for a page, so that the client's buffer need not grow for each.
-const ANSWER_BYTES: usize = 512 << 10;
 
 /// Which page of the list.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +36,11 @@ pub(crate) struct Page {
 const CLIENTS: usize = 100;
 const CONNECTIONS: usize = 10;
 
+/// The number of `RangeResponse.kvs`.
+const KVS: u64 = 2;
+
+type Connection = http2::SendRequest<Full<Bytes>>;
+
 /// Reads the page `total` times.
 pub(crate) async fn read(url: &str, total: u64, page: Page) -> Result<Sample> {
     let request = RangeRequest {
@@ -48,7 +50,8 @@ pub(crate) async fn read(url: &str, total: u64, page: Page) -> Result<Sample> {
         revision: page.revision,
         ..Default::default()
     };
-    let request = Bytes::from(request.encode_to_vec());
+    let request = message(&request);
+    let uri = format!("{url}/etcdserverpb.KV/Range");
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(connect(url).await?);
@@ -58,13 +61,13 @@ pub(crate) async fn read(url: &str, total: u64, page: Page) -> Result<Sample> {
     let mut tasks = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
         let mut connection = connections[client % CONNECTIONS].clone();
-        let (next, request) = (next.clone(), request.clone());
+        let (next, uri, request) = (next.clone(), uri.clone(), request.clone());
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             while next.fetch_add(1, Ordering::Relaxed) < total {
                 let asked = Instant::now();
-                let answer = range(&mut connection, request.clone()).await?;
-                assert_eq!(keys(answer)?, page.limit, "a whole page");
+                let keys = range(&mut connection, &uri, request.clone()).await?;
+                ensure!(keys == page.limit, "a page of {keys} keys");
                 latencies.push(asked.elapsed().as_secs_f64() * 1e3);
             }
             Ok(latencies)
@@ -73,64 +76,45 @@ pub(crate) async fn read(url: &str, total: u64, page: Page) -> Result<Sample> {
     gather(tasks, begin).await
 }
 
+/// A message with its gRPC prefix.
+fn message(request: &RangeRequest) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_u8(0);
+    bytes.put_u32(request.encoded_len() as u32);
+    bytes.put(&request.encode_to_vec()[..]);
+    bytes.freeze()
+}
+
 /// A connection whose windows grow with what is read, as those of Go's client do.
-async fn connect(url: &str) -> Result<Grpc<Channel>> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?
-        .tcp_nodelay(true)
-        .http2_adaptive_window(true);
-    Ok(Grpc::new(endpoint.connect().await?).max_decoding_message_size(usize::MAX))
+async fn connect(url: &str) -> Result<Connection> {
+    let address = url.strip_prefix("http://").context("a plain address")?;
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (requests, connection) = http2::Builder::new(TokioExecutor::new())
+        .adaptive_window(true)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    tokio::spawn(connection);
+    Ok(requests)
 }
 
-async fn range(connection: &mut Grpc<Channel>, request: Bytes) -> Result<Bytes, Status> {
-    let ready = connection.ready().await;
-    ready.map_err(|error| Status::unavailable(error.to_string()))?;
-    let path = PathAndQuery::from_static("/etcdserverpb.KV/Range");
-    let codec = BytesCodec { room: ANSWER_BYTES };
-    let answer = connection.unary(Request::new(request), path, codec);
-    Ok(answer.await?.into_inner())
-}
-
-/// How many keys a `RangeResponse` holds: its fields of number 2.
-fn keys(mut answer: Bytes) -> Result<u64, Status> {
-    const KVS: u32 = 2;
-    let mut count = 0;
-    let bad = |error: prost::DecodeError| Status::internal(error.to_string());
-    while !answer.is_empty() {
-        let (field, wire_type) = decode_key(&mut answer).map_err(bad)?;
-        if wire_type == WireType::LengthDelimited {
-            let length = decode_varint(&mut answer).map_err(bad)? as usize;
-            if length > answer.len() {
-                return Err(Status::internal("a response that is cut off"));
-            }
-            let _ = answer.split_to(length);
-        } else {
-            skip_field(wire_type, field, &mut answer, DecodeContext::default()).map_err(bad)?;
+/// How many keys are in the answer.
+async fn range(connection: &mut Connection, uri: &str, request: Bytes) -> Result<u64> {
+    let request = Request::post(uri)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Full::new(request))?;
+    connection.ready().await?;
+    let mut answer = connection.send_request(request).await?.into_body();
+    let mut elements = Elements::of(KVS);
+    while let Some(frame) = answer.frame().await {
+        let frame = frame?;
+        if let Some(bytes) = frame.data_ref() {
+            elements.read(bytes)?;
+        } else if let Some(trailers) = frame.trailers_ref() {
+            let status = trailers.get("grpc-status");
+            ensure!(status.is_some_and(|status| status == "0"), "{trailers:?}");
         }
-        count += u64::from(field == KVS);
     }
-    Ok(count)
-}
-
-#[cfg(test)]
-mod tests {
-    use metastore_proto::etcdserverpb::RangeResponse;
-    use metastore_proto::mvccpb::KeyValue;
-
-    use super::*;
-
-    #[test]
-    fn the_keys_of_an_answer_are_counted_without_reading_them() {
-        let answer = RangeResponse {
-            header: Some(metastore_proto::etcdserverpb::ResponseHeader {
-                revision: 7,
-                ..Default::default()
-            }),
-            kvs: vec![KeyValue::default(); 3],
-            more: true,
-            count: 9,
-        };
-        let bytes = Bytes::from(answer.encode_to_vec());
-        assert_eq!(keys(bytes.clone()).expect("whole"), 3);
-        assert!(keys(bytes.slice(..3)).is_err());
-    }
+    elements.end()
 }

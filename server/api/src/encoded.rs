@@ -94,6 +94,11 @@ impl Encoded {
 }
 
 impl Chunks {
+    /// Bytes that are left.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.as_slice().iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// True when everything has been taken.
     pub fn is_empty(&self) -> bool {
         self.head.is_empty() && self.tail.len() == 0

@@ -281,7 +281,7 @@ impl Session {
         let answer = self
             .grpc()
             .await?
-            .server_streaming(request, path(method), BytesCodec::default())
+            .server_streaming(request, path(method), BytesCodec)
             .await?;
         let mut stream = answer.into_inner();
         let mut parts = Vec::new();
@@ -374,7 +374,7 @@ impl Session {
             let answer = self
                 .grpc()
                 .await?
-                .server_streaming(Request::new(request), path(method), BytesCodec::default())
+                .server_streaming(Request::new(request), path(method), BytesCodec)
                 .await?;
             answer.into_inner().message().await
         };
@@ -453,7 +453,7 @@ impl Session {
             add_metadata(&mut request, self.metadata);
             self.grpc()
                 .await?
-                .unary(request, path(method), BytesCodec::default())
+                .unary(request, path(method), BytesCodec)
                 .await
                 .map(|answer| self.tampered_answer(method, answer.into_inner()))
         };
@@ -537,7 +537,7 @@ impl Session {
             let answer = session
                 .grpc()
                 .await?
-                .streaming(request, path(method), BytesCodec::default())
+                .streaming(request, path(method), BytesCodec)
                 .await?;
             Ok(answer.into_inner())
         })

@@ -2,14 +2,11 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Passes message bodies through untouched.
 #[derive(Clone, Copy, Default)]
-pub struct BytesCodec {
-    /// Bytes that answers may have before their buffer grows; 0 is for whoever does not care.
-    pub room: usize,
-}
+pub struct BytesCodec;
 
 impl Codec for BytesCodec {
     type Encode = Bytes;
@@ -43,12 +40,5 @@ impl Decoder for BytesCodec {
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         let length = source.remaining();
         Ok(Some(source.copy_to_bytes(length)))
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        match self.room {
-            0 => BufferSettings::default(),
-            room => BufferSettings::new(room, room),
-        }
     }
 }

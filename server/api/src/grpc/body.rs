@@ -90,7 +90,13 @@ impl hyper::body::Body for Body {
         match &self.0 {
             State::Done => SizeHint::with_exact(0),
             State::Document(content) => SizeHint::with_exact(content.len() as u64),
-            _ => SizeHint::default(),
+            State::Message(chunks) => {
+                // Not exact: hyper would announce it as the content's length, which etcd does not.
+                let mut hint = SizeHint::default();
+                hint.set_lower(chunks.len() as u64);
+                hint
+            }
+            State::Trailers | State::Stream(_) => SizeHint::default(),
         }
     }
 }

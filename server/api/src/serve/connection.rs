@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -88,12 +88,17 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let shared = self.clone();
-        let service = service_fn(move |request| {
-            let shared = shared.clone();
-            async move { Ok::<_, Infallible>(shared.answer(request).await) }
-        });
         let requests = Requests::default();
+        let (shared, answers) = (self.clone(), requests.clone());
+        let service = service_fn(move |request| {
+            let (shared, answers) = (shared.clone(), answers.clone());
+            async move {
+                let answer = shared.answer(request).await;
+                let bytes = answer.body().size_hint().lower();
+                answers.answered(usize::try_from(bytes).unwrap_or(usize::MAX));
+                Ok::<_, Infallible>(answer)
+            }
+        });
         let (stop, kill) = (self.stop.clone(), self.kill.clone());
         requests.add(async move {
             stop.cancelled().await;

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The largest frame that h2 writes unless a client asks for larger ones, with its head.
 const FRAME: usize = 9 + (16 << 10);
-/// Bytes that wait at most: four such frames, and some small ones.
-const ROOM: usize = 4 * FRAME + (2 << 10);
+/// Bytes that wait at most: a page of a list, and some small ones. Fewer cost the client a wake-up for each.
+const ROOM: usize = 32 * FRAME + (2 << 10);
 /// Writes that are smaller pass when nothing waits.
 const LARGE: usize = 8 << 10;
 

@@ -122,6 +122,11 @@ pub(crate) struct Sink<'q> {
     key: Vec<u8>,
 }
 
+/// After so many keys the size of a page is guessed.
+const SAMPLED: usize = 32;
+/// Room that a guess may take.
+const ROOM_BYTES: usize = 512 << 10;
+
 /// A place in the answer whose key-value has to be fetched.
 struct Hole {
     at: usize,
@@ -174,6 +179,9 @@ impl<'q> Sink<'q> {
             self.more = true;
             return Next::Stop;
         }
+        if self.taken == SAMPLED {
+            self.make_room();
+        }
         self.taken += 1;
         let before = self.out.len();
         if self.query.keys_only {
@@ -199,6 +207,15 @@ impl<'q> Sink<'q> {
             return Next::Go(version.record_len as usize);
         }
         Next::Go(self.out.len() - before)
+    }
+
+    /// Makes room for the rest of a page by what has been taken so far, rather than grow and copy step by step.
+    fn make_room(&mut self) {
+        if self.limit != usize::MAX {
+            let rest = self.limit.saturating_sub(self.taken);
+            let bytes = (self.out.len() / SAMPLED).saturating_mul(rest);
+            self.out.reserve(bytes.min(ROOM_BYTES));
+        }
     }
 
     /// Fills the holes of the last step; no lock may be held.
