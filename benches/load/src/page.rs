@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -41,8 +41,8 @@ const KVS: u64 = 2;
 
 type Connection = http2::SendRequest<Full<Bytes>>;
 
-/// Reads the page `total` times.
-pub(crate) async fn read(url: &str, total: u64, page: Page) -> Result<Sample> {
+/// Reads the page again and again for a time; says how often too.
+pub(crate) async fn read(url: &str, time: Duration, page: Page) -> Result<(Sample, u64)> {
     let request = RangeRequest {
         key: key(page.skip * page.limit).into(),
         range_end: "/registry/pods0".into(),
@@ -56,24 +56,26 @@ pub(crate) async fn read(url: &str, total: u64, page: Page) -> Result<Sample> {
     for _ in 0..CONNECTIONS {
         connections.push(connect(url).await?);
     }
-    let next = Arc::new(AtomicU64::new(0));
+    let count = Arc::new(AtomicU64::new(0));
     let begin = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
         let mut connection = connections[client % CONNECTIONS].clone();
-        let (next, uri, request) = (next.clone(), uri.clone(), request.clone());
+        let (count, uri, request) = (count.clone(), uri.clone(), request.clone());
         tasks.spawn(async move {
             let mut latencies = Vec::new();
-            while next.fetch_add(1, Ordering::Relaxed) < total {
+            while begin.elapsed() < time {
                 let asked = Instant::now();
                 let keys = range(&mut connection, &uri, request.clone()).await?;
                 ensure!(keys == page.limit, "a page of {keys} keys");
                 latencies.push(asked.elapsed().as_secs_f64() * 1e3);
+                count.fetch_add(1, Ordering::Relaxed);
             }
             Ok(latencies)
         });
     }
-    gather(tasks, begin).await
+    let sample = gather(tasks, begin).await?;
+    Ok((sample, count.load(Ordering::Relaxed)))
 }
 
 /// A message with its gRPC prefix.

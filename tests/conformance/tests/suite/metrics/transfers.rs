@@ -52,7 +52,10 @@ async fn send_one(target: Target) -> Result<BTreeSet<String>> {
     let mut cluster = Cluster::start(&spec).await?;
     let leader = cluster.leader().await?;
     let away = (leader + 1) % 3;
-    let ids = [leader, away].map(|index| format!("{:x}", cluster.members()[index].id()));
+    let id = |index: usize| format!("{:x}", cluster.members()[index].id());
+    // Whoever leads by then sends it.
+    let others = [leader, (leader + 2) % 3];
+    let (away_id, other_ids) = (id(away), others.map(id));
     cluster.member(away).stop().await?;
     let t = Session::open(Arc::new(Mutex::new(cluster)), leader).await?;
     let (t, shortened) = (t.unrecorded(), "etcd_snap_fsync_duration_seconds");
@@ -65,18 +68,20 @@ async fn send_one(target: Target) -> Result<BTreeSet<String>> {
     .await?;
     t.cluster().await.member(away).start().await?;
     let receiver = t.at(away).await?.unrecorded();
+    let other = t.at(others[1]).await?.unrecorded();
     let missing = async || -> Result<Vec<&str>> {
-        let (sent, received) = (Page::get(&t).await?, Page::get(&receiver).await?);
-        let is_missing = |page: &Page, name: &str, id: &str| {
+        let senders = [Page::get(&t).await?, Page::get(&other).await?];
+        let received = Page::get(&receiver).await?;
+        let shows = |page: &Page, name: &str, id: &str| {
             let of_peer = name.starts_with("etcd_network_");
-            page.value(name, if of_peer { id } else { "" }) == 0.0
+            page.value(name, if of_peer { id } else { "" }) > 0.0
         };
         let sent = SENT
             .into_iter()
-            .filter(|name| is_missing(&sent, name, &ids[1]));
+            .filter(|name| !senders.iter().any(|page| shows(page, name, &away_id)));
         let received = RECEIVED
             .into_iter()
-            .filter(|name| is_missing(&received, name, &ids[0]));
+            .filter(|name| !other_ids.iter().any(|id| shows(&received, name, id)));
         Ok(sent.chain(received).collect())
     };
     let counted = eventually("a state should be sent and received", async || {
@@ -86,7 +91,8 @@ async fn send_one(target: Target) -> Result<BTreeSet<String>> {
         bail!("{target}: {error}; not shown: {:?}", missing().await?);
     }
     let mut families = BTreeSet::new();
-    for page in [Page::get(&t).await?, Page::get(&receiver).await?] {
+    for session in [&t, &other, &receiver] {
+        let page = Page::get(session).await?;
         let all = page.families().into_iter();
         let of_states = all.filter(|(name, _)| name.starts_with("etcd_network_snapshot_"));
         families.extend(of_states.map(|(name, family)| format!("{name} {family}")));
