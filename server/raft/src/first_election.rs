@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use metastore_proto::peerpb::HelloRequest;
 use openraft::async_runtime::WatchReceiver;
 
 use crate::group::Group;
@@ -30,16 +29,16 @@ pub(crate) async fn run(group: Arc<Group>, cluster_id: u64, timeout: Duration, t
         is_early && !group.shared.has_heard_leader() && !group.shared.is_stopped()
     };
     while goes_on() {
-        let (rank, others) = voters(&group);
+        let (rank, others) = (rank(&group), group.other_voters());
         let Some(rank) = rank.filter(|_| !others.is_empty()) else {
             return;
         };
         let patience = turn * TURNS_OF_A_LEADER;
         let asked = others
             .iter()
-            .map(|id| leads(&group, cluster_id, *id, patience));
-        let answers: Vec<bool> = join_all(asked).await.into_iter().flatten().collect();
-        if answers.contains(&true) {
+            .map(|id| group.hello(cluster_id, *id, patience));
+        let answers: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        if answers.iter().any(|answer| answer.knows_leader) {
             return;
         }
         // This member is one of the quorum.
@@ -61,24 +60,12 @@ pub(crate) async fn run(group: Arc<Group>, cluster_id: u64, timeout: Duration, t
     }
 }
 
-/// This member's place among the voters, if it is one, and the others.
-fn voters(group: &Group) -> (Option<u32>, Vec<u64>) {
+/// This member's place among the voters, if it is one.
+fn rank(group: &Group) -> Option<u32> {
     let metrics = group.raft.server_metrics();
     let metrics = metrics.borrow_watched();
     let mut voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
     voters.sort_unstable();
     let place = voters.iter().position(|id| *id == group.shared.member_id);
-    voters.retain(|id| *id != group.shared.member_id);
-    (place.and_then(|place| u32::try_from(place).ok()), voters)
-}
-
-/// Whether a member knows a leader; none when it does not answer.
-async fn leads(group: &Group, cluster_id: u64, id: u64, patience: Duration) -> Option<bool> {
-    let mut link = group.link(id)?;
-    let question = HelloRequest {
-        cluster_id,
-        member_id: group.shared.member_id,
-    };
-    let asked = tokio::time::timeout(patience, link.calls.hello(question)).await;
-    Some(asked.ok()?.ok()?.into_inner().knows_leader)
+    place.and_then(|place| u32::try_from(place).ok())
 }

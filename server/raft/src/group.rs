@@ -9,7 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use parking_lot::Mutex;
 
-use metastore_proto::peerpb::{ReadIndexRequest, ReadIndexResponse};
+use metastore_proto::peerpb::{HelloRequest, HelloResponse, ReadIndexRequest, ReadIndexResponse};
 
 use crate::adapter::Adapter;
 use crate::connection::Kind;
@@ -129,6 +129,41 @@ impl Group {
             *self.leader_changed.lock() = Some(Instant::now());
         }
         self.shared.set_leadership(now);
+    }
+
+    /// The voters that are not this member.
+    pub(crate) fn other_voters(&self) -> Vec<u64> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().voter_ids();
+        voters.filter(|id| *id != self.shared.member_id).collect()
+    }
+
+    /// Of the other voters that are `wanted`, the one whose log goes furthest; only a leader knows.
+    pub(crate) fn most_advanced(&self, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let voters = metrics.membership_config.membership().voter_ids();
+        voters
+            .filter(|id| *id != self.shared.member_id && wanted(*id))
+            .max_by_key(|id| replication.get(id).and_then(|matched| *matched))
+    }
+
+    /// What another member says of itself; none when it does not within `patience`.
+    pub(crate) async fn hello(
+        &self,
+        cluster_id: u64,
+        id: u64,
+        patience: Duration,
+    ) -> Option<HelloResponse> {
+        let mut link = self.link(id)?;
+        let question = HelloRequest {
+            cluster_id,
+            member_id: self.shared.member_id,
+        };
+        let asked = tokio::time::timeout(patience, link.calls.hello(question)).await;
+        Some(asked.ok()?.ok()?.into_inner())
     }
 
     /// One ReadIndex round: resolves when this member has applied everything that was committed when

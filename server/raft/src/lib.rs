@@ -36,6 +36,7 @@ pub mod types;
 mod waiters;
 pub mod wal;
 mod wire;
+mod without_room;
 
 pub use adapter::TakesLong;
 pub use error::{ProposeError, ReadError, StartError};

@@ -48,6 +48,7 @@ impl Peer for PeerService {
             version: self.identity.version().to_owned(),
             asker_known: self.identity.has_published(asker),
             knows_leader: self.group.shared.leadership().leader != 0,
+            has_room: !self.group.room.is_full(),
         }))
     }
 

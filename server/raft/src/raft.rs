@@ -43,6 +43,7 @@ use crate::tally::Counters;
 use crate::traffic::Incoming;
 use crate::types::PeerNode;
 use crate::wal;
+use crate::without_room;
 
 /// How often it is looked whether raft's core has ended.
 const LOOK_FOR_FAILURE: Duration = Duration::from_millis(100);
@@ -165,6 +166,7 @@ impl Raft {
         runtime.spawn(follow_leadership(group.clone()));
         let probe = Probe::new(group.clone(), options.cluster_id, options.identity.clone());
         runtime.spawn(probe.run());
+        runtime.spawn(without_room::run(group.clone(), options.cluster_id));
         let receiver = Arc::new(Receiver::new(directory));
         let retention = Retention {
             group: group.clone(),
@@ -336,7 +338,7 @@ impl Raft {
         if !self.group.leads() {
             return;
         }
-        let Some(target) = self.most_advanced_voter() else {
+        let Some(target) = self.group.most_advanced(|_| true) else {
             return;
         };
         if self
@@ -353,19 +355,6 @@ impl Raft {
         let me = self.group.shared.member_id;
         let moved = leadership.wait_for(|now| now.leader != 0 && now.leader != me);
         let _ = tokio::time::timeout(limit, moved).await;
-    }
-
-    fn most_advanced_voter(&self) -> Option<u64> {
-        let metrics = self.group.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.as_ref()?;
-        let me = self.group.shared.member_id;
-        let voters = metrics
-            .membership_config
-            .membership()
-            .voter_ids()
-            .filter(|id| *id != me);
-        voters.max_by_key(|id| replication.get(id).and_then(|matched| *matched))
     }
 
     /// Stops taking part. What was acknowledged is on disk already.

@@ -205,3 +205,46 @@ async fn one_full_disk_of_three_stops_only_its_own_member() -> Result<()> {
     cluster.member(2).kill()?;
     Ok(())
 }
+
+/// Without a restart, and without one write that was acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_room_gives_way_to_a_member_that_has_some() -> Result<()> {
+    let disks: Vec<SmallDisk> = (0..3)
+        .map(|_| SmallDisk::new(MEBIBYTES))
+        .collect::<Result<_>>()?;
+    let mut cluster = Cluster::prepare(&Spec::new(Target::MetaStore(Engine::RocksDb), 3))?;
+    for (index, disk) in disks.iter().enumerate() {
+        place(&mut cluster, index, On::All, &disk.path());
+        cluster.member(index).launch()?;
+    }
+    for index in 0..3 {
+        cluster.member(index).ready().await?;
+    }
+    let all = urls(&cluster);
+    let full = leader(&cluster).await?;
+    let others = [&all[(full + 1) % 3], &all[(full + 2) % 3]].map(Clone::clone);
+    let small = Shape {
+        value_bytes: 1_000,
+        ..bulky()
+    };
+    let load = Load::start("gives way", &others, &small)?;
+    let witnesses = Witnesses::start(&others, &load.told())?;
+    load.progress(300, WAIT).await?;
+    disks[full].fill(0)?;
+    until("another member leads", WAIT, async || {
+        let now = leader(&cluster).await?;
+        ensure!(now != full, "member {now} leads");
+        Ok(())
+    })
+    .await?;
+    load.progress(2_000, WAIT).await?;
+    let writes = load.finish().await?;
+    ensure!(witnesses.finish().await? > 0);
+    disks[full].relieve()?;
+    nothing_is_lost(&all, &writes, small.value_bytes).await?;
+    for index in 0..3 {
+        ensure!(cluster.member(index).process()?.is_running());
+        cluster.member(index).kill()?;
+    }
+    Ok(())
+}
