@@ -4,6 +4,8 @@ METASTORE_CACHE="${METASTORE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/met
 export METASTORE_CACHE
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$METASTORE_CACHE/target}"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+# The documents are UTF-8, whatever the machine speaks; Debian always has this one.
+export LC_ALL=C.UTF-8
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
