@@ -9,6 +9,7 @@
 
 mod caller;
 mod frame;
+mod in_order;
 mod inbox;
 mod outbox;
 mod serving;

@@ -1,6 +1,7 @@
 //! After the trouble: is everything there, and is it the same everywhere?
 
 use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +14,8 @@ use crate::load::{PREFIX, Writes, value_of};
 
 const PAGE: i64 = 2_000;
 const WAIT: Duration = Duration::from_secs(60);
+/// Shorter than `until`'s own, so that a member without an answer is named.
+const ANSWER: Duration = Duration::from_secs(8);
 
 /// The client URLs of a cluster's members.
 pub fn urls(cluster: &Cluster) -> Vec<String> {
@@ -73,14 +76,16 @@ fn compare(found: &BTreeMap<String, KeyValue>, writes: &Writes, value_bytes: usi
 
 /// Waits until the member serves a linearizable read; its revision.
 pub async fn caught_up(clients: &mut Clients) -> Result<i64> {
-    until("a linearizable read", WAIT, || {
-        let mut kv = clients.kv.clone();
-        async move {
-            let answer = kv.range(get("witness")).await?.into_inner();
-            Ok(answer.header.unwrap_or_default().revision)
-        }
-    })
-    .await
+    until("a linearizable read", WAIT, || newest(clients)).await
+}
+
+/// The revision of a linearizable read.
+fn newest(clients: &Clients) -> impl Future<Output = Result<i64>> + use<> {
+    let mut kv = clients.kv.clone();
+    async move {
+        let answer = kv.range(get("witness")).await?.into_inner();
+        Ok(answer.header.unwrap_or_default().revision)
+    }
 }
 
 /// Waits until all members have the same newest revision and keep it: what was sent without an answer has been
@@ -90,7 +95,9 @@ pub async fn settled(urls: &[String]) -> Result<i64> {
         let mut seen = Vec::new();
         for _ in 0..2 {
             for url in urls {
-                seen.push(caught_up(&mut lazy(url)?).await?);
+                let answer = tokio::time::timeout(ANSWER, newest(&lazy(url)?)).await;
+                let answer = answer.with_context(|| format!("{url} does not answer"))?;
+                seen.push(answer.with_context(|| url.clone())?);
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -1,6 +1,5 @@
 //! The end of a connection that answers.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -9,13 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{MaybeDone, maybe_done};
 use metastore_proto::peerpb::Refusal;
 use prost::Message;
 use tokio::io::split;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::frame::{Frame, Kind};
+use super::in_order::InOrder;
 use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::session::WINDOW;
@@ -47,7 +46,7 @@ pub(crate) async fn serve(
         inbox: Inbox::new(reading, Bytes::new()),
         outbox: Outbox::new(writing),
         calls: Together::default(),
-        appends: VecDeque::new(),
+        appends: InOrder::default(),
         session: 0,
         session_ended: false,
         pause,
@@ -65,8 +64,8 @@ struct Serving {
     inbox: Inbox,
     outbox: Outbox,
     calls: Together<Answering>,
-    /// Of the session, in the order of its questions: each has been polled, the first one whenever the task is.
-    appends: VecDeque<MaybeDone<Appending>>,
+    /// Of the session; each is before openraft.
+    appends: InOrder<Appending>,
     session: u64,
     /// An error has been answered: what the session asked after that is void.
     session_ended: bool,
@@ -109,7 +108,7 @@ impl Serving {
         while let Poll::Ready((number, answer)) = self.calls.poll_next(context) {
             self.reply(number, answer)?;
         }
-        while let Some(appended) = self.next_appended(context) {
+        while let Poll::Ready(appended) = self.appends.poll_next(context) {
             let last = !appended.as_ref().is_ok_and(|appended| appended.goes_on);
             let answer = appended.map(|appended| appended.answer.encode_to_vec());
             self.reply(self.session, answer)?;
@@ -119,16 +118,6 @@ impl Serving {
             }
         }
         Ok(())
-    }
-
-    fn next_appended(&mut self, context: &mut Context<'_>) -> Option<Result<Appended, Refusal>> {
-        let first = self.appends.front_mut()?;
-        if Pin::new(&mut *first).poll(context).is_pending() {
-            return None;
-        }
-        let appended = Pin::new(first).take_output();
-        self.appends.pop_front();
-        appended
     }
 
     fn reply(&mut self, number: u64, answer: Result<Vec<u8>, Refusal>) -> io::Result<()> {
@@ -177,10 +166,7 @@ impl Serving {
         // What an older session still says is void as well.
         if !self.session_ended && frame.number == self.session {
             let appending: Appending = Box::pin(self.answers.append(frame.body));
-            let mut appending = maybe_done(appending);
-            // Now it is before openraft, ahead of what comes after it.
-            let _ = Pin::new(&mut appending).poll(context);
-            self.appends.push_back(appending);
+            self.appends.push(appending, context);
         }
     }
 }
