@@ -13,7 +13,8 @@ use crate::client::{get, lazy, until};
 use crate::load::{PREFIX, Writes, value_of};
 
 const PAGE: i64 = 2_000;
-const WAIT: Duration = Duration::from_secs(60);
+/// A member that was away for long has a state of gigabytes to take over first.
+const WAIT: Duration = Duration::from_secs(300);
 /// Shorter than `until`'s own, so that a member without an answer is named.
 const ANSWER: Duration = Duration::from_secs(8);
 

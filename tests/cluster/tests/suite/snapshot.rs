@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use metastore_cluster_tests::client::until;
+use metastore_cluster_tests::client::{lazy, until};
 use metastore_cluster_tests::load::{Load, Shape, Writes};
 use metastore_cluster_tests::proxy::Proxy;
 use metastore_cluster_tests::soak;
 use metastore_cluster_tests::trouble::leader;
-use metastore_cluster_tests::verify::{nothing_is_lost, urls};
+use metastore_cluster_tests::verify::{caught_up, nothing_is_lost, urls};
 use metastore_harness::{Cluster, Engine, Member, Port, Spec, Target};
 
 const WAIT: Duration = Duration::from_secs(120);
@@ -277,6 +277,9 @@ async fn purges_with_a_slow_follower(enough: impl Fn(usize) -> bool) -> Result<(
     loop {
         let first = leader(&cluster).await?;
         let slow = (first + 1) % 3;
+        // Where leadership has moved it is the one that was slow before, without which there is no quorum.
+        let other = caught_up(&mut lazy(&all[(first + 2) % 3])?).await;
+        other.context("the follower that goes on")?;
         cluster.member(slow).pause()?;
         let newest = newest_segment(&cluster.members()[first])?;
         // Much more than the log keeps; the other two are a quorum.
@@ -354,7 +357,7 @@ async fn soak_sends_a_state_of_a_gibibyte() -> Result<()> {
     }
     installed(three.cluster.member(THIRD)).await?;
     // Then it has the log to catch up with, beside the load.
-    three.cluster.member(THIRD).ready().await?;
+    caught_up(&mut lazy(&urls(&three.cluster)[THIRD])?).await?;
     let done = Instant::now();
     let begun = three.begun_at()?;
     let writes = load.finish().await?;
