@@ -34,9 +34,10 @@ documents:
 check:
 	@scripts/check.sh
 
-## unit: the rooms' own tests
+## unit: the rooms' own tests; the harness' own start a real etcd
 unit:
 	@scripts/install-protoc.sh
+	@tests/reference/build.sh >/dev/null
 	@$(CARGO) test --workspace --locked
 
 ## conformance: the same calls to a real etcd and to MetaStore: both engines, one member and three
