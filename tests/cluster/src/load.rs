@@ -4,8 +4,8 @@
 //! there with the revision that was told, and no key may be there that nobody sent.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -46,6 +46,7 @@ impl Default for Shape {
 pub struct Told {
     acknowledged: AtomicU64,
     revision: AtomicI64,
+    last_error: Mutex<String>,
 }
 
 impl Told {
@@ -146,7 +147,9 @@ impl Load {
         let target = self.told.acknowledged() + acknowledgements;
         until("writes are acknowledged", within, async || {
             let now = self.told.acknowledged();
-            anyhow::ensure!(now >= target, "{now} of {target}");
+            let error = self.told.last_error.lock().map(|error| error.clone());
+            let error = error.unwrap_or_default();
+            anyhow::ensure!(now >= target, "{now} of {target}; last error: {error}");
             Ok(())
         })
         .await
@@ -202,6 +205,9 @@ impl Writer {
                 Ok(Err(status)) => format!("{:?}: {}", status.code(), status.message()),
                 Err(_) => "no answer in time".to_owned(),
             };
+            if let Ok(mut last) = self.told.last_error.lock() {
+                last.clone_from(&error);
+            }
             *writes.errors.entry(error).or_default() += 1;
             writes.unknown.push(key);
             self.member = (self.member + 1) % self.clients.len();

@@ -263,8 +263,12 @@ async fn the_next_leader_sends_what_the_one_that_was_killed_did_not() -> Result<
 /// The load of openraft issue 2116: a small log, so that state is flushed and log purged all the time, and a follower
 /// that stands still again and again.
 async fn purges_with_a_slow_follower(enough: impl Fn(usize) -> bool) -> Result<(usize, usize)> {
-    let flag = format!("--raft-log-retention-bytes={}", 2 * MIB);
-    let spec = Spec::new(Target::MetaStore(Engine::RocksDb), 3).with_flags([flag]);
+    // The default quota is full of these writes in ten minutes.
+    let flags = [
+        format!("--raft-log-retention-bytes={}", 2 * MIB),
+        format!("--quota-backend-bytes={}", 16_u64 << 30),
+    ];
+    let spec = Spec::new(Target::MetaStore(Engine::RocksDb), 3).with_flags(flags);
     let mut cluster = Cluster::start(&spec).await?;
     let all = urls(&cluster);
     let shape = Shape {
