@@ -29,7 +29,8 @@ while IFS='|' read -r what command; do
   begin="$(date +%s)"
   if bash -c "$command" </dev/null >"$output" 2>&1; then result="passed"; else result="FAILED"; failed=1; fi
   took="$(($(date +%s) - begin))"
-  said="$(sed -n 's/^soak: //p' "$output" | paste -sd ';' | sed 's/;/; /g; s/|/\//g')"
+  # The test program has begun the first such line with the test's name.
+  said="$(sed -n -E 's/^(test [^ ]+ \.\.\. )?soak: //p' "$output" | paste -sd ';' | sed 's/;/; /g; s/|/\//g')"
   # What went wrong comes first, the trace of where later.
   [ "$result" = passed ] || { grep -a -A 5 -E '(^---- |Error: )' "$output" | head -n 60; tail -n 20 "$output"; } >&2
   say "$result after $took s: $said"
