@@ -45,8 +45,8 @@ impl Answers {
         })
     }
 
-    /// Takes over what a leader's log has. The first poll puts the request before openraft, so that futures polled one
-    /// after the other keep their order.
+    /// Takes over what a leader's log has. The first poll puts the request before openraft, unless tokio tells a tired
+    /// task to wait; the connection's `InOrder` sees to that, and so to the order of requests.
     pub(crate) fn append(
         &self,
         question: Bytes,

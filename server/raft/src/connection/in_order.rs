@@ -1,4 +1,7 @@
 //! Requests that one task hands over, and whose answers it takes, in the order in which they came.
+//!
+//! Promises that order as long as whoever takes them has room: openraft's queue has 65,536 places, far more than all
+//! connections together may have questions under way. Must not know what is asked.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
